@@ -1,0 +1,361 @@
+// What the core needs of Linux that Swift cannot express: inline system calls, errno, macros of the
+// C headers, thread-local words. Header only, because Embedded Swift has no Glibc module and because
+// the hooks must not call the very libc functions that they stand in for.
+
+#ifndef SKEIN_SYSTEM_H
+#define SKEIN_SYSTEM_H
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/inet_diag.h>
+#include <linux/memfd.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+
+// MARK: System calls. The result is the kernel's: a value, or minus the errno.
+
+#if defined(__x86_64__)
+static inline long sk_syscall6(long n, long a, long b, long c, long d, long e, long f) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+static inline long sk_syscall6(long n, long a, long b, long c, long d, long e, long f) {
+    register long x8 __asm__("x8") = n;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+#else
+#error "Skein runs on x86-64 and arm64 Linux"
+#endif
+
+#define SK_P(p) ((long)(p))
+
+static inline long sk_close(int fd) { return sk_syscall6(SYS_close, fd, 0, 0, 0, 0, 0); }
+static inline long sk_dup3(int from, int to, int flags) { return sk_syscall6(SYS_dup3, from, to, flags, 0, 0, 0); }
+static inline long sk_dup(int fd) { return sk_syscall6(SYS_dup, fd, 0, 0, 0, 0, 0); }
+static inline long sk_fcntl(int fd, int command, long argument) {
+    return sk_syscall6(SYS_fcntl, fd, command, argument, 0, 0, 0);
+}
+static inline long sk_ioctl(int fd, unsigned long request, void *argument) {
+    return sk_syscall6(SYS_ioctl, fd, (long)request, SK_P(argument), 0, 0, 0);
+}
+static inline long sk_read(int fd, void *buffer, size_t size) {
+    return sk_syscall6(SYS_read, fd, SK_P(buffer), (long)size, 0, 0, 0);
+}
+static inline long sk_write(int fd, const void *buffer, size_t size) {
+    return sk_syscall6(SYS_write, fd, SK_P(buffer), (long)size, 0, 0, 0);
+}
+static inline long sk_pread(int fd, void *buffer, size_t size, off_t offset) {
+    return sk_syscall6(SYS_pread64, fd, SK_P(buffer), (long)size, offset, 0, 0);
+}
+static inline long sk_lseek(int fd, off_t offset, int whence) {
+    return sk_syscall6(SYS_lseek, fd, offset, whence, 0, 0, 0);
+}
+static inline long sk_openat(int folder, const char *path, int flags, unsigned mode) {
+    return sk_syscall6(SYS_openat, folder, SK_P(path), flags, (long)mode, 0, 0);
+}
+static inline long sk_mkdirat(int folder, const char *path, unsigned mode) {
+    return sk_syscall6(SYS_mkdirat, folder, SK_P(path), (long)mode, 0, 0, 0);
+}
+static inline long sk_fchmod(int fd, unsigned mode) { return sk_syscall6(SYS_fchmod, fd, (long)mode, 0, 0, 0, 0); }
+static inline long sk_ftruncate(int fd, off_t size) { return sk_syscall6(SYS_ftruncate, fd, size, 0, 0, 0, 0); }
+static inline long sk_fallocate(int fd, int mode, off_t offset, off_t size) {
+    return sk_syscall6(SYS_fallocate, fd, mode, offset, size, 0, 0);
+}
+static inline long sk_renameat(int from, const char *old_path, int to, const char *new_path) {
+    return sk_syscall6(SYS_renameat2, from, SK_P(old_path), to, SK_P(new_path), 0, 0);
+}
+static inline long sk_unlinkat(int folder, const char *path, int flags) {
+    return sk_syscall6(SYS_unlinkat, folder, SK_P(path), flags, 0, 0, 0);
+}
+static inline long sk_flock(int fd, int operation) { return sk_syscall6(SYS_flock, fd, operation, 0, 0, 0, 0); }
+static inline long sk_readlinkat(int folder, const char *path, char *buffer, size_t size) {
+    return sk_syscall6(SYS_readlinkat, folder, SK_P(path), SK_P(buffer), (long)size, 0, 0);
+}
+static inline long sk_socket(int domain, int type, int protocol) {
+    return sk_syscall6(SYS_socket, domain, type, protocol, 0, 0, 0);
+}
+static inline long sk_bind(int fd, const void *address, unsigned length) {
+    return sk_syscall6(SYS_bind, fd, SK_P(address), length, 0, 0, 0);
+}
+static inline long sk_listen(int fd, int backlog) { return sk_syscall6(SYS_listen, fd, backlog, 0, 0, 0, 0); }
+static inline long sk_connect(int fd, const void *address, unsigned length) {
+    return sk_syscall6(SYS_connect, fd, SK_P(address), length, 0, 0, 0);
+}
+static inline long sk_accept4(int fd, void *address, void *length, int flags) {
+    return sk_syscall6(SYS_accept4, fd, SK_P(address), SK_P(length), flags, 0, 0);
+}
+static inline long sk_socketpair(int domain, int type, int protocol, int *pair) {
+    return sk_syscall6(SYS_socketpair, domain, type, protocol, SK_P(pair), 0, 0);
+}
+static inline long sk_shutdown(int fd, int how) { return sk_syscall6(SYS_shutdown, fd, how, 0, 0, 0, 0); }
+static inline long sk_getsockopt(int fd, int level, int name, void *value, unsigned *length) {
+    return sk_syscall6(SYS_getsockopt, fd, level, name, SK_P(value), SK_P(length), 0);
+}
+static inline long sk_setsockopt(int fd, int level, int name, const void *value, unsigned length) {
+    return sk_syscall6(SYS_setsockopt, fd, level, name, SK_P(value), length, 0);
+}
+static inline long sk_getsockname(int fd, void *address, void *length) {
+    return sk_syscall6(SYS_getsockname, fd, SK_P(address), SK_P(length), 0, 0, 0);
+}
+static inline long sk_sendto(int fd, const void *data, size_t size, int flags, const void *address, unsigned length) {
+    return sk_syscall6(SYS_sendto, fd, SK_P(data), (long)size, flags, SK_P(address), length);
+}
+static inline long sk_recvfrom(int fd, void *data, size_t size, int flags) {
+    return sk_syscall6(SYS_recvfrom, fd, SK_P(data), (long)size, flags, 0, 0);
+}
+static inline long sk_sendmsg(int fd, const struct msghdr *message, int flags) {
+    return sk_syscall6(SYS_sendmsg, fd, SK_P(message), flags, 0, 0, 0);
+}
+static inline long sk_recvmsg(int fd, struct msghdr *message, int flags) {
+    return sk_syscall6(SYS_recvmsg, fd, SK_P(message), flags, 0, 0, 0);
+}
+/// `timeout` may be NULL; `mask` may be NULL and is the kernel's, 8 bytes.
+static inline long sk_ppoll(struct pollfd *fds, unsigned long count, const struct timespec *timeout, const void *mask) {
+    struct timespec copy;
+    if (timeout) copy = *timeout;
+    return sk_syscall6(SYS_ppoll, SK_P(fds), (long)count, timeout ? SK_P(&copy) : 0, SK_P(mask), 8, 0);
+}
+static inline long sk_epoll_ctl(int epoll, int operation, int fd, void *event) {
+    return sk_syscall6(SYS_epoll_ctl, epoll, operation, fd, SK_P(event), 0, 0);
+}
+static inline long sk_epoll_pwait(int epoll, void *events, int maximum, int timeout, const void *mask) {
+    return sk_syscall6(SYS_epoll_pwait, epoll, SK_P(events), maximum, timeout, SK_P(mask), 8);
+}
+static inline long sk_epoll_pwait2(int epoll, void *events, int maximum, const struct timespec *timeout, const void *mask) {
+    return sk_syscall6(441, epoll, SK_P(events), maximum, SK_P(timeout), SK_P(mask), 8);
+}
+static inline void *sk_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
+    return (void *)sk_syscall6(SYS_mmap, SK_P(address), (long)size, protection, flags, fd, offset);
+}
+static inline long sk_munmap(void *address, size_t size) {
+    return sk_syscall6(SYS_munmap, SK_P(address), (long)size, 0, 0, 0, 0);
+}
+static inline long sk_madvise(void *address, size_t size, int advice) {
+    return sk_syscall6(SYS_madvise, SK_P(address), (long)size, advice, 0, 0, 0);
+}
+static inline long sk_memfd_create(const char *name, unsigned flags) {
+    return sk_syscall6(SYS_memfd_create, SK_P(name), flags, 0, 0, 0, 0);
+}
+static inline long sk_fstat(int fd, struct stat *status) { return sk_syscall6(SYS_fstat, fd, SK_P(status), 0, 0, 0, 0); }
+static inline long sk_fstatfs(int fd, struct statfs *status) {
+    return sk_syscall6(SYS_fstatfs, fd, SK_P(status), 0, 0, 0, 0);
+}
+static inline int sk_getpid(void) { return (int)sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+static inline unsigned sk_geteuid(void) { return (unsigned)sk_syscall6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
+static inline unsigned sk_getuid(void) { return (unsigned)sk_syscall6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
+static inline long sk_kill(int pid, int signal) { return sk_syscall6(SYS_kill, pid, signal, 0, 0, 0, 0); }
+static inline long sk_raise(int signal) {
+    return sk_syscall6(SYS_tgkill, sk_getpid(), sk_syscall6(SYS_gettid, 0, 0, 0, 0, 0, 0), signal, 0, 0, 0);
+}
+static inline void sk_yield(void) { (void)sk_syscall6(SYS_sched_yield, 0, 0, 0, 0, 0, 0); }
+static inline long sk_prlimit_files(uint64_t *soft_and_hard) {
+    return sk_syscall6(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, SK_P(soft_and_hard), 0, 0);
+}
+static inline long sk_getrandom(void *buffer, size_t size) {
+    return sk_syscall6(SYS_getrandom, SK_P(buffer), (long)size, 1 /* GRND_NONBLOCK */, 0, 0, 0);
+}
+static inline void sk_exit(int status) { (void)sk_syscall6(SYS_exit_group, status, 0, 0, 0, 0, 0); }
+static inline long sk_fork(void) {
+#if defined(__x86_64__)
+    return sk_syscall6(SYS_fork, 0, 0, 0, 0, 0, 0);
+#else
+    return sk_syscall6(SYS_clone, 17 /* SIGCHLD */, 0, 0, 0, 0, 0);
+#endif
+}
+static inline long sk_setsid(void) { return sk_syscall6(SYS_setsid, 0, 0, 0, 0, 0, 0); }
+static inline long sk_wait4(int pid, int *status, int options) {
+    return sk_syscall6(SYS_wait4, pid, SK_P(status), options, 0, 0, 0);
+}
+static inline long sk_close_range(unsigned first, unsigned last, int flags) {
+    return sk_syscall6(SYS_close_range, first, last, flags, 0, 0, 0);
+}
+static inline long sk_set_name(const char *name) { return sk_syscall6(SYS_prctl, 15, SK_P(name), 0, 0, 0, 0); }
+static inline long sk_get_name(char *name) { return sk_syscall6(SYS_prctl, 16, SK_P(name), 0, 0, 0, 0); }
+static inline long sk_execve(const char *path, void *arguments, void *environment) {
+    return sk_syscall6(SYS_execve, SK_P(path), SK_P(arguments), SK_P(environment), 0, 0, 0);
+}
+
+extern void *malloc(size_t);
+extern void *calloc(size_t, size_t);
+extern void *realloc(void *, size_t);
+extern void free(void *);
+
+// MARK: Per-thread words
+
+static inline int sk_errno(void) { return errno; }
+static inline void sk_set_errno(int value) { errno = value; }
+
+/// The kernel's thread id, asked for once a thread; `sk_forget_thread_id` after a fork.
+extern __thread int sk_thread_id_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline int sk_thread_id(void) {
+    int id = sk_thread_id_word;
+    if (id == 0) {
+        id = (int)sk_syscall6(SYS_gettid, 0, 0, 0, 0, 0, 0);
+        sk_thread_id_word = id;
+    }
+    return id;
+}
+static inline void sk_forget_thread_id(void) { sk_thread_id_word = 0; }
+
+// MARK: Clock and processor
+
+/// Nanoseconds of CLOCK_MONOTONIC (through the vDSO).
+static inline uint64_t sk_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+extern int sched_getcpu(void);
+static inline int sk_cpu(void) { return sched_getcpu(); }
+static inline void sk_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield");
+#endif
+}
+/// Number of processors that this thread may run on.
+static inline int sk_allowed_cpus(void) {
+    unsigned long mask[16];
+    long size = sk_syscall6(SYS_sched_getaffinity, 0, sizeof mask, SK_P(mask), 0, 0, 0);
+    int count = 0;
+    for (long index = 0; index < size / (long)sizeof(long); index++) count += __builtin_popcountl(mask[index]);
+    return count;
+}
+
+// MARK: Control messages (the CMSG macros)
+
+/// A message of one data vector with room for up to `SK_MAX_DESCRIPTORS` descriptors.
+#define SK_MAX_DESCRIPTORS 4
+typedef struct {
+    struct msghdr header;
+    struct iovec vector;
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * SK_MAX_DESCRIPTORS)];
+        struct cmsghdr align;
+    } control;
+} sk_message;
+
+static inline long sk_send_descriptors(int fd, const void *data, size_t size, const int *fds, int count, int flags) {
+    sk_message message;
+    memset(&message, 0, sizeof message);
+    message.vector.iov_base = (void *)data;
+    message.vector.iov_len = size;
+    message.header.msg_iov = &message.vector;
+    message.header.msg_iovlen = 1;
+    if (count > 0) {
+        message.header.msg_control = message.control.bytes;
+        message.header.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+        struct cmsghdr *control = CMSG_FIRSTHDR(&message.header);
+        control->cmsg_level = SOL_SOCKET;
+        control->cmsg_type = SCM_RIGHTS;
+        control->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+        memcpy(CMSG_DATA(control), fds, sizeof(int) * (size_t)count);
+    }
+    return sk_sendmsg(fd, &message.header, flags);
+}
+
+/// Receives one packet; descriptors beyond `maximum` are closed. `*count` is how many came.
+static inline long sk_receive_descriptors(int fd, void *data, size_t size, int *fds, int maximum, int *count, int flags) {
+    sk_message message;
+    memset(&message, 0, sizeof message);
+    message.vector.iov_base = data;
+    message.vector.iov_len = size;
+    message.header.msg_iov = &message.vector;
+    message.header.msg_iovlen = 1;
+    message.header.msg_control = message.control.bytes;
+    message.header.msg_controllen = sizeof message.control.bytes;
+    *count = 0;
+    long result = sk_recvmsg(fd, &message.header, flags | MSG_CMSG_CLOEXEC);
+    if (result < 0) return result;
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(&message.header); control; control = CMSG_NXTHDR(&message.header, control)) {
+        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+        int found = (int)((control->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        for (int index = 0; index < found; index++) {
+            int received;
+            memcpy(&received, CMSG_DATA(control) + sizeof(int) * (size_t)index, sizeof received);
+            if (*count < maximum) fds[(*count)++] = received;
+            else sk_close(received);
+        }
+    }
+    return result;
+}
+
+// MARK: Messages of the program (recvmsg with SCM_RIGHTS)
+
+static inline struct cmsghdr *sk_cmsg_first(const struct msghdr *message) { return CMSG_FIRSTHDR(message); }
+static inline struct cmsghdr *sk_cmsg_next(struct msghdr *message, struct cmsghdr *control) {
+    return CMSG_NXTHDR(message, control);
+}
+static inline int sk_cmsg_descriptor_count(const struct cmsghdr *control) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) return 0;
+    return (int)((control->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+}
+static inline int *sk_cmsg_descriptors(struct cmsghdr *control) { return (int *)(void *)CMSG_DATA(control); }
+
+// MARK: Byte order, and structures whose layout differs by architecture
+
+static inline uint16_t sk_swap16(uint16_t value) { return __builtin_bswap16(value); }
+static inline uint32_t sk_swap32(uint32_t value) { return __builtin_bswap32(value); }
+
+static inline uint32_t sk_event_get(const void *events, int index, uint64_t *data) {
+    const struct epoll_event *event = (const struct epoll_event *)events + index;
+    *data = event->data.u64;
+    return event->events;
+}
+static inline void sk_event_set(void *events, int index, uint32_t mask, uint64_t data) {
+    struct epoll_event *event = (struct epoll_event *)events + index;
+    event->events = mask;
+    event->data.u64 = data;
+}
+
+// MARK: Finding what the hooks stand in for
+
+static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
+extern char **environ;
+static inline const char *sk_environment(const char *name) {
+    size_t length = strlen(name);
+    for (char **entry = environ; entry && *entry; entry++)
+        if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=') return *entry + length + 1;
+    return 0;
+}
+static inline int sk_is_secure(void) {
+    extern unsigned long getauxval(unsigned long);
+    return getauxval(23 /* AT_SECURE */) != 0;
+}
+
+#endif

@@ -1,0 +1,111 @@
+import CSystem
+
+/// An IPv4 or IPv6 address and port, as programs pass it in a sockaddr. Bytes in network order.
+package struct Address {
+    package var family: UInt16 = 0
+    package var port: UInt16 = 0
+    /// IPv4 in the low four bytes of `high` (as they lie in memory), or sixteen bytes of IPv6.
+    package var high: UInt64 = 0
+    package var low: UInt64 = 0
+    package var scope: UInt32 = 0
+
+    package init() {}
+
+    /// From a sockaddr of `length` bytes; nil unless it is a whole one of a family known here.
+    package init?(_ pointer: UnsafeRawPointer?, length: UInt32) {
+        guard let pointer = unsafe pointer, length >= 2 else { return nil }
+        family = unsafe pointer.loadUnaligned(as: UInt16.self)
+        if family == UInt16(AF_INET) && length >= 16 {
+            port = sk_swap16(unsafe pointer.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+            high = UInt64(unsafe pointer.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+        } else if family == UInt16(AF_INET6) && length >= 24 {
+            port = sk_swap16(unsafe pointer.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+            high = unsafe pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+            low = unsafe pointer.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+            if length >= 28 { scope = unsafe pointer.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
+        } else {
+            return nil
+        }
+    }
+
+    /// Writes the sockaddr into a buffer of `length.pointee` bytes, cut short as the kernel does.
+    package func store(_ pointer: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?) {
+        guard let pointer = unsafe pointer, let length = unsafe length else { return }
+        var whole: (UInt64, UInt64, UInt64, UInt32) = (0, 0, 0, 0)
+        let size = family == UInt16(AF_INET) ? 16 : 28
+        unsafe withUnsafeMutableBytes(of: &whole) { bytes in
+            unsafe bytes.storeBytes(of: family, toByteOffset: 0, as: UInt16.self)
+            unsafe bytes.storeBytes(of: sk_swap16(port), toByteOffset: 2, as: UInt16.self)
+            if size == 16 {
+                unsafe bytes.storeBytes(of: UInt32(truncatingIfNeeded: high), toByteOffset: 4, as: UInt32.self)
+            } else {
+                unsafe bytes.storeBytes(of: high, toByteOffset: 8, as: UInt64.self)
+                unsafe bytes.storeBytes(of: low, toByteOffset: 16, as: UInt64.self)
+                unsafe bytes.storeBytes(of: scope, toByteOffset: 24, as: UInt32.self)
+            }
+            unsafe memcpy(pointer, bytes.baseAddress!, min(size, Int(length.pointee)))
+        }
+        unsafe length.pointee = UInt32(size)
+    }
+
+    package var isIPv4: Bool { family == UInt16(AF_INET) }
+    private static let mappedMark: UInt64 = 0xffff_0000  // ::ffff:0:0, as `low` lies in memory
+
+    package var isMapped: Bool { family == UInt16(AF_INET6) && high == 0 && low & 0xffff_ffff == Address.mappedMark }
+
+    /// 127/8, ::1 or a mapped 127/8.
+    package var isLoopback: Bool {
+        if isIPv4 { return high & 0xff == 127 }
+        if isMapped { return (low >> 32) & 0xff == 127 }
+        return high == 0 && low == 1 << 56
+    }
+    package var isAny: Bool { high == 0 && low == 0 }
+
+    /// What connect(2) makes of the unspecified address: loopback.
+    package func orLoopback() -> Address {
+        guard isAny else { return self }
+        var copy = self
+        if isIPv4 { copy.high = 0x0100_007f } else { copy.low = 1 << 56 }
+        return copy
+    }
+
+    /// The IPv4 address inside a mapped one, or itself.
+    package func unmapped() -> Address {
+        guard isMapped else { return self }
+        var copy = self
+        copy.family = UInt16(AF_INET)
+        copy.high = low >> 32
+        copy.low = 0
+        return copy
+    }
+
+    /// The mapped form, as a socket of family AF_INET6 shows an IPv4 peer.
+    package func mapped() -> Address {
+        guard isIPv4 else { return self }
+        var copy = self
+        copy.family = UInt16(AF_INET6)
+        copy.low = Address.mappedMark | high << 32
+        copy.high = 0
+        return copy
+    }
+
+    package func sameHost(as other: Address) -> Bool { family == other.family && high == other.high && low == other.low }
+}
+
+extension SharedMemory {
+    /// The address at `host` (16 bytes) and `port`, of the family at `family`.
+    package func address(family: Int, host: Int, port: Int) -> Address {
+        var address = Address()
+        address.family = UInt16(truncatingIfNeeded: load32(family))
+        address.high = load64(host)
+        address.low = load64(host + 8)
+        address.port = UInt16(truncatingIfNeeded: load32(port))
+        return address
+    }
+    package func setAddress(_ address: Address, family: Int, host: Int, port: Int) {
+        store32(family, UInt32(address.family))
+        store64(host, address.high)
+        store64(host + 8, address.low)
+        store32(port, UInt32(address.port))
+    }
+}

@@ -1,0 +1,72 @@
+import CSystem
+
+/// The kernel's half of a connection: bells through the Unix socket, and hang-up.
+///
+/// A bell is an empty packet: a hint to look, never counted. A program that reads the descriptor
+/// without us sees end of file, never a byte that is not the connection's.
+extension Endpoint {
+    /// Wakes the peer's readers if any sleep. Call after bytes or an end were published.
+    @inline(__always) package func wakeReader(_ descriptor: Int32) {
+        fullFence()
+        if peer.load32(Layout.readSleepers) != 0 { ring(descriptor) }
+    }
+
+    /// Wakes the peer's writers if any sleep and enough is free to be worth it.
+    @inline(__always) package func wakeWriter(_ descriptor: Int32) {
+        fullFence()
+        if peer.load32(Layout.writeSleepers) != 0 { ringIfHalfFree(descriptor) }
+    }
+
+    @inline(never) private func ringIfHalfFree(_ descriptor: Int32) {
+        let unread = peer.acquire64(Layout.tail) &- block.load64(Block.head)
+        if unread <= UInt64(Layout.capacity(block.load32(Block.readKind)) / 2) { ring(descriptor) }
+    }
+
+    /// One bell for each sleeper of either kind: they share one queue (the model in Tests/Models says why).
+    @inline(never) package func ring(_ descriptor: Int32) {
+        let sleepers = peer.load32(Layout.readSleepers) &+ peer.load32(Layout.writeSleepers)
+        for _ in 0..<min(max(sleepers, 1), 16) {
+            let result = sk_sendto(
+                descriptor, nil, 0, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
+            block.add64(Block.bells, 1)
+            if result == -Int(EPIPE) || result == -Int(ECONNRESET) {
+                set(EndFlag.hungUp)
+                return
+            }
+            if result < 0 { return }
+        }
+    }
+
+    /// Takes one bell out of the queue. Only for who found nothing to do after arming.
+    package func drain(_ descriptor: Int32) {
+        var byte: UInt64 = 0
+        _ = unsafe sk_recvfrom(descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait))
+    }
+
+    /// Asks the kernel whether any holder of the other end is left.
+    package func askKernel(_ descriptor: Int32) {
+        unsafe local.pointee.seenHint = peer.load32(Layout.hint)
+        var poll = pollfd(fd: descriptor, events: 0, revents: 0)
+        var now = timespec(tv_sec: 0, tv_nsec: 0)
+        if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 && poll.revents & Int16(POLLHUP | POLLERR) != 0 {
+            set(EndFlag.hungUp)
+        }
+    }
+
+    /// Asks the kernel only if the peer has closed something since the last time.
+    @inline(__always) package func noticeHint(_ descriptor: Int32) {
+        if unsafe peer.load32(Layout.hint) != local.pointee.seenHint { askKernel(descriptor) }
+    }
+}
+
+/// Flags and commands that reach Swift as differing types, as plain integers.
+package enum Flag {
+    package static let dontWait: Int = 0x40
+    package static let noSignal: Int = 0x4000
+    package static let peek: Int = 2
+    package static let outOfBand: Int = 1
+    package static let waitAll: Int = 0x100
+    package static let truncate: Int = 0x20
+    package static let nonBlock: Int32 = 0o4000
+    package static let closeOnExec: Int32 = 0o2000000
+}

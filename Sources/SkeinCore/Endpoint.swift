@@ -1,0 +1,344 @@
+import CSystem
+
+/// One end of a connection, as this process sees it: where its memory lies. A plain value; all that
+/// changes is in the slot (both ends), in the private block (this end's processes), or in `local`.
+@safe
+package struct Endpoint {
+    /// The slot both ends map.
+    package let slot: SharedMemory
+    /// This end's private block.
+    package let block: SharedMemory
+    /// What this process alone knows of the end.
+    package let local: UnsafeMutablePointer<LocalState>
+    /// 0 for the end that connected, 1 for the end that accepted.
+    package let end: Int
+
+    package init(slot: SharedMemory, block: SharedMemory, local: UnsafeMutablePointer<LocalState>, end: Int) {
+        self.slot = slot
+        self.block = block
+        unsafe self.local = unsafe local
+        self.end = end
+    }
+
+    @inline(__always) package var mine: SharedMemory { slot.part(end * Layout.lineStride) }
+    @inline(__always) package var peer: SharedMemory { slot.part((1 - end) * Layout.lineStride) }
+
+    @inline(__always) package func has(_ flag: UInt32) -> Bool { block.load32(Block.flags) & flag != 0 }
+    package func set(_ flag: UInt32) { block.or32(Block.flags, flag) }
+    package func clear(_ flag: UInt32) { block.clear32(Block.flags, flag) }
+}
+
+/// Process-local state of an end, and where its memory lies. Recycled, never unmapped.
+@safe
+package struct LocalState {
+    package var slot: UnsafeMutableRawPointer
+    package var block: UnsafeMutableRawPointer
+    package var end: Int
+    /// Descriptors of this process that are this end.
+    package var descriptors: Int32 = 0
+    /// Epoll registrations of this end in this process.
+    package var registrations: Int32 = 0
+    package var pool: Int32
+    package var slotIndex: Int32
+    package var generation: UInt32
+    /// The peer's hint word when the kernel was last asked whether the peer is there.
+    package var seenHint: UInt32 = 0
+    /// A write found no room: an edge-triggered waiter is to hear when there is some.
+    package var wantsSpace = false
+    package var spin = Spin()
+    /// The socket control block in the table, where `skein ls` sees it.
+    package var record: SharedMemory
+}
+
+extension Endpoint {
+    @inline(__always) package init(_ local: UnsafeMutablePointer<LocalState>) {
+        unsafe self.init(
+            slot: SharedMemory(unsafe local.pointee.slot), block: SharedMemory(unsafe local.pointee.block),
+            local: unsafe local, end: unsafe local.pointee.end)
+    }
+}
+
+/// How an end stands, in TCP's terms.
+package struct Ending {
+    /// The peer sends no more (its FIN, or what stands for it).
+    package var finished = false
+    /// The connection is reset.
+    package var reset = false
+}
+
+// MARK: - Receiving
+
+extension Endpoint {
+    /// Bytes that can be read now. A tail that no honest peer can have written resets the connection.
+    @inline(__always) package func readable() -> Int {
+        let count = peer.acquire64(Layout.tail) &- block.load64(Block.head)
+        if count > UInt64(Layout.largeCapacity + Layout.smallCapacity) {
+            set(EndFlag.violated)
+            return 0
+        }
+        return Int(count)
+    }
+
+    /// Copies up to `count` bytes out; 0 when there are none. `peek` leaves them.
+    @inline(__always)
+    package func take(into target: UnsafeMutableRawPointer, count: Int, peek: Bool, skipping: Int = 0) -> Int {
+        let lock = Lock(block, Block.readLock)
+        while true {
+            let generation = lock.acquire()
+            var available = readable() &- skipping
+            if available <= 0 {
+                lock.release(generation)
+                return 0
+            }
+            let head = block.load64(Block.head)
+            if let limit = urgentLimit(head: head, skipping: skipping) { available = min(available, limit) }
+            let wanted = min(available, count)
+            var kind = block.load32(Block.readKind)
+            var done = 0
+            while done < wanted {
+                let position = head &+ UInt64(skipping &+ done)
+                let run = contiguous(at: position, wanted: wanted &- done, kind: &kind)
+                let mask = UInt64(Layout.capacity(kind) - 1)
+                unsafe slot.copyOut(
+                    Layout.ring(end: 1 - end, kind: kind) + Int(position & mask),
+                    to: unsafe target.advanced(by: done), count: run)
+                done &+= run
+            }
+            guard lock.holds(generation) else { continue }
+            if !peek {
+                block.store32(Block.readKind, kind)
+                advance(head &+ UInt64(done))
+            }
+            lock.release(generation)
+            return done
+        }
+    }
+
+    @inline(__always) private func advance(_ head: UInt64) {
+        block.store64(Block.head, head)
+        mine.release64(Layout.head, head)
+    }
+
+    /// Drops what can be read, as a reader does that has shut its side.
+    package func discard() {
+        let lock = Lock(block, Block.readLock)
+        let generation = lock.acquire()
+        let count = readable()
+        let head = block.load64(Block.head)
+        let placement = peer.acquire64(Layout.placement)
+        if placement >> 1 <= head &+ UInt64(count) { block.store32(Block.readKind, UInt32(placement & 1)) }
+        advance(head &+ UInt64(count))
+        lock.release(generation)
+    }
+
+    /// The length of the run at `position` that lies in one piece, and the ring that it lies in.
+    @inline(__always) private func contiguous(at position: UInt64, wanted: Int, kind: inout UInt32) -> Int {
+        let placement = peer.acquire64(Layout.placement)
+        let start = placement >> 1
+        var limit = wanted
+        if start <= position {
+            kind = UInt32(placement & 1)
+        } else if start &- position < UInt64(limit) {
+            limit = Int(start &- position)
+        }
+        let capacity = Layout.capacity(kind)
+        return min(limit, capacity &- Int(position & UInt64(capacity - 1)))
+    }
+}
+
+// MARK: - Urgent data
+
+extension Endpoint {
+    /// How many bytes lie before an urgent byte that has not been taken; nil when none lies ahead.
+    @inline(__always) private func urgentLimit(head: UInt64, skipping: Int) -> Int? {
+        let urgent = peer.load64(Layout.urgent)
+        if urgent == 0 { return nil }
+        return urgentLimit(urgent: urgent, head: head, skipping: skipping)
+    }
+
+    @inline(never) private func urgentLimit(urgent: UInt64, head: UInt64, skipping: Int) -> Int? {
+        guard block.load64(Block.urgentSeen) != urgent || option(.oobInline) != 0 else { return nil }
+        let position = urgent &- 1
+        let from = head &+ UInt64(skipping)
+        return position > from && position &- from < UInt64(Layout.largeCapacity * 2) ? Int(position &- from) : nil
+    }
+
+    /// Whether the next byte to read is the urgent one (SIOCATMARK).
+    package func atMark() -> Bool {
+        let urgent = peer.acquire64(Layout.urgent)
+        let head = block.load64(Block.head)
+        return urgent != 0 && (urgent &- 1 == head || urgent == head)
+    }
+
+    /// Whether an urgent byte waits that nobody has received yet (POLLPRI).
+    package func urgentWaits() -> Bool {
+        let urgent = peer.acquire64(Layout.urgent)
+        return urgent != 0 && block.load64(Block.urgentSeen) != urgent && urgent > block.load64(Block.head)
+    }
+
+    /// Takes the urgent byte out of the stream if the reader stands at it and wants it out of band.
+    package func skipUrgent() {
+        let urgent = peer.load64(Layout.urgent)
+        guard urgent != 0, option(.oobInline) == 0, urgent &- 1 == block.load64(Block.head) else { return }
+        var byte: UInt8 = 0
+        if block.load64(Block.urgentSeen) != urgent {
+            block.store64(Block.urgentSeen, urgent)
+            _ = unsafe withUnsafeMutableBytes(of: &byte) { unsafe take(into: $0.baseAddress!, count: 1, peek: false) }
+            block.store32(Block.urgentByte, UInt32(byte) | 256)
+        } else {
+            _ = unsafe withUnsafeMutableBytes(of: &byte) { unsafe take(into: $0.baseAddress!, count: 1, peek: false) }
+        }
+    }
+
+    /// recv with MSG_OOB: the byte, or nil when there is none.
+    package func takeUrgent(peek: Bool) -> UInt8? {
+        let kept = block.load32(Block.urgentByte)
+        if kept & 256 != 0 {
+            if !peek { block.store32(Block.urgentByte, 0) }
+            return UInt8(truncatingIfNeeded: kept)
+        }
+        let urgent = peer.acquire64(Layout.urgent)
+        guard urgent != 0, option(.oobInline) == 0, block.load64(Block.urgentSeen) != urgent else { return nil }
+        let head = block.load64(Block.head)
+        guard urgent &- 1 >= head, urgent &- 1 &- head < UInt64(readable()) else { return nil }
+        var kind = block.load32(Block.readKind)
+        var byte: UInt8 = 0
+        _ = contiguous(at: urgent &- 1, wanted: 1, kind: &kind)
+        let place = Layout.ring(end: 1 - end, kind: kind) + Int((urgent &- 1) & UInt64(Layout.capacity(kind) - 1))
+        unsafe withUnsafeMutableBytes(of: &byte) { unsafe slot.copyOut(place, to: $0.baseAddress!, count: 1) }
+        if !peek { block.store64(Block.urgentSeen, urgent) }
+        return byte
+    }
+}
+
+// MARK: - Sending
+
+extension Endpoint {
+    /// Bytes that a write may add now.
+    @inline(__always) package func writable() -> Int {
+        let tail = block.load64(Block.tail)
+        let start = block.load64(Block.switchPosition)
+        let head = peerHead(tail: tail)
+        let kind = block.load32(Block.writeKind)
+        let room = Layout.capacity(kind) - Int(tail &- max(head, start))
+        if kind == 0 && maySwitch(head: head, tail: tail, start: start) { return room + Layout.largeCapacity }
+        return room
+    }
+
+    /// Whether poll should say POLLOUT: half of the ring is free, so that a woken writer has work.
+    @inline(__always) package func isWritable() -> Bool {
+        let kind = block.load32(Block.writeKind)
+        return writable() >= Layout.capacity(kind) / 2
+    }
+
+    /// Copies up to `count` bytes in and publishes them; 0 when the ring is full.
+    @inline(__always)
+    package func put(from source: UnsafeRawPointer, count: Int, urgent: Bool = false) -> Int {
+        let lock = Lock(block, Block.writeLock)
+        while true {
+            let generation = lock.acquire()
+            let tail = block.load64(Block.tail)
+            let place = choosePlace(tail: tail, count: count)
+            let wanted = min(place.room, count)
+            if wanted <= 0 {
+                lock.release(generation)
+                return 0
+            }
+            let capacity = Layout.capacity(place.kind)
+            let ring = Layout.ring(end: end, kind: place.kind)
+            let offset = Int(tail & UInt64(capacity - 1))
+            let first = min(wanted, capacity &- offset)
+            unsafe slot.copyIn(ring + offset, from: source, count: first)
+            if first < wanted {
+                unsafe slot.copyIn(ring, from: source.advanced(by: first), count: wanted &- first)
+            }
+            guard lock.holds(generation) else { continue }
+            let newTail = tail &+ UInt64(wanted)
+            block.store64(Block.tail, newTail)
+            if urgent { mine.store64(Layout.urgent, newTail) }
+            mine.release64(Layout.tail, newTail)
+            lock.release(generation)
+            return wanted
+        }
+    }
+
+    /// The peer's head, never ahead of what was written nor behind what was seen before.
+    @inline(__always) private func peerHead(tail: UInt64) -> UInt64 {
+        let known = block.load64(Block.peerHead)
+        let head = peer.acquire64(Layout.head)
+        guard head >= known && head <= tail else { return known }
+        block.store64(Block.peerHead, head)
+        return head
+    }
+
+    /// A reader must have looked at the last change of ring before there is another (Layout.placement).
+    @inline(__always) private func maySwitch(head: UInt64, tail: UInt64, start: UInt64) -> Bool {
+        head > start || tail == start
+    }
+
+    @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (kind: UInt32, room: Int) {
+        let kind = block.load32(Block.writeKind)
+        let start = block.load64(Block.switchPosition)
+        var head = block.load64(Block.peerHead)
+        var room = Layout.capacity(kind) &- Int(tail &- max(head, start))
+        if room < count || kind == 1 {
+            head = peerHead(tail: tail)
+            room = Layout.capacity(kind) &- Int(tail &- max(head, start))
+        }
+        if kind == 0 {
+            if room >= count || !maySwitch(head: head, tail: tail, start: start) { return (kind, room) }
+            place(kind: 1, from: tail)
+            return (1, Layout.largeCapacity)
+        }
+        if head == tail && count <= Layout.smallCapacity / 4 {
+            let small = block.load32(Block.smallWrites) &+ 1
+            block.store32(Block.smallWrites, small)
+            if small >= 1024 && maySwitch(head: head, tail: tail, start: start) {
+                place(kind: 0, from: tail)
+                unsafe _ = sk_madvise(
+                    slot.base.advanced(by: Layout.ring(end: end, kind: 1)), Layout.largeCapacity, MADV_REMOVE)
+                return (0, Layout.smallCapacity)
+            }
+        } else if count > Layout.smallCapacity / 4 {
+            block.store32(Block.smallWrites, 0)
+        }
+        return (kind, room)
+    }
+
+    @inline(never) private func place(kind: UInt32, from tail: UInt64) {
+        block.store32(Block.writeKind, kind)
+        block.store32(Block.smallWrites, 0)
+        block.store64(Block.switchPosition, tail)
+        mine.release64(Layout.placement, tail << 1 | UInt64(kind))
+    }
+
+    /// Bytes written that the peer has not read (SIOCOUTQ, and what a close waits for).
+    package func unsent() -> Int {
+        let tail = block.load64(Block.tail)
+        return Int(tail &- peerHead(tail: tail))
+    }
+}
+
+// MARK: - How it stands
+
+extension Endpoint {
+    /// What the ring and the kernel have said about the peer, in TCP's terms.
+    @inline(__always) package func ending() -> Ending {
+        let said = peer.acquire32(Layout.state)
+        let flags = block.load32(Block.flags)
+        let relevant = said & (EndState.finished | EndState.reset)
+        if relevant == 0 && flags & (EndFlag.hungUp | EndFlag.violated | EndFlag.broken) == 0 { return Ending() }
+        return ending(said: said, flags: flags)
+    }
+
+    @inline(never) private func ending(said: UInt32, flags: UInt32) -> Ending {
+        var ending = Ending(finished: said & EndState.finished != 0, reset: said & EndState.reset != 0)
+        if flags & EndFlag.violated != 0 { ending.reset = true }
+        if flags & EndFlag.hungUp != 0 {
+            // A peer that left bytes unread answers as TCP does: with a reset, unless it had sent its end first.
+            let left = peer.acquire64(Layout.head) != block.load64(Block.tail)
+            if left { ending.reset = true } else { ending.finished = true }
+        }
+        return ending
+    }
+}

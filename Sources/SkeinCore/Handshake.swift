@@ -1,0 +1,200 @@
+import CSystem
+
+/// The one packet that the connecting end sends, with the pool's memfd: everything the accepting end
+/// needs. From then on there are only bells.
+package struct Hello {
+    package static let magic: UInt32 = 0x4e49_4b53  // "SKIN"
+
+    package var magic = Hello.magic
+    package var version = Layout.version
+    package var slot: Int32 = 0
+    package var generation: UInt32 = 0
+    package var dialled = Address()
+    package var client = Address()
+
+    package init() {}
+}
+
+/// What connecting or accepting yields, or why there is none.
+package enum Reason: UInt32 {
+    case none = 0
+    case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
+    case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
+    case optionSet
+
+    /// One sentence for `skein why`.
+    package var text: StaticString {
+        switch self {
+        case .none: "on shared memory"
+        case .noListener: "no TCP listener of this host has that address"
+        case .notLocal: "the address belongs to another host"
+        case .notUnderSkein: "the listener does not run under skein (start it with 'skein run')"
+        case .backlogFull: "the listener's queue was full"
+        case .otherUser: "the hidden listener belongs to another user than the TCP listener"
+        case .noMemory: "no memory for rings"
+        case .noDescriptor: "the limit of descriptors is reached"
+        case .refusedByRule: "a rule excludes it (--only, --not)"
+        case .versionDiffers: "the other end has another version of Skein"
+        case .protocolError: "the other end broke the handshake"
+        case .registeredElsewhere: "the socket is in an epoll set that can't be followed"
+        case .duplicated: "the socket had been duplicated before it was connected"
+        case .boundElsewhere: "the socket is bound to another address than it connects to"
+        case .disabled: "Skein is switched off here"
+        case .kernelRefused: "the kernel refused a socket, a memfd or netlink"
+        case .optionSet: "the socket has an option that only TCP has"
+        }
+    }
+}
+
+/// The other end's credentials, as the kernel knows them.
+package func peerCredentials(_ descriptor: Int32) -> (process: Int32, user: UInt32)? {
+    var credentials: (Int32, UInt32, UInt32) = (0, 0, 0)
+    var length: UInt32 = 12
+    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 17 /* SO_PEERCRED */, &credentials, &length) == 0 else { return nil }
+    return (credentials.0, credentials.1)
+}
+
+/// Makes the connecting end to the listener: a Unix socket on a number of its own, and its memory.
+package func connectEnd(to dialled: Address, from client: Address, listener: ListenerIdentity) -> (
+    endpoint: Endpoint?, descriptor: Int32, reason: Reason
+) {
+    let name = HiddenName(cookie: listener.cookie)
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
+    guard made >= 0 else { return (nil, -1, made == -Int(EMFILE) ? .noDescriptor : .kernelRefused) }
+    let descriptor = Int32(made)
+    func fail(_ reason: Reason) -> (endpoint: Endpoint?, descriptor: Int32, reason: Reason) {
+        _ = sk_close(descriptor)
+        return (nil, -1, reason)
+    }
+    var address = name.address
+    let connected = unsafe sk_connect(descriptor, &address, name.length)
+    guard connected == 0 else { return fail(connected == -Int(EAGAIN) ? .backlogFull : .notUnderSkein) }
+    guard let server = peerCredentials(descriptor), server.user == listener.user || server.user == 0 else {
+        return fail(.otherUser)
+    }
+    let made2 = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint)? in
+        guard let place = unsafe process.pools.take(listener: listener.cookie) else { return nil }
+        guard let endpoint = makeEndpoint(place, end: 0) else { return nil }
+        return (place, endpoint)
+    }
+    guard let (place, endpoint) = made2 else { return fail(.noMemory) }
+    var hello = Hello()
+    hello.slot = place.slot
+    hello.generation = place.generation
+    hello.dialled = dialled
+    hello.client = client
+    var memory = unsafe process.pools[place.pool].descriptor
+    let sent = unsafe sk_send_descriptors(
+        descriptor, &hello, MemoryLayout<Hello>.size, &memory, 1, Int32(truncatingIfNeeded: Flag.noSignal))
+    guard sent == MemoryLayout<Hello>.size else {
+        endpoint.release(connected: false)
+        return fail(.kernelRefused)
+    }
+    endpoint.setAddresses(local: client, peer: dialled)
+    return (endpoint, descriptor, .none)
+}
+
+/// Reads the hello that a freshly accepted Unix socket brings. `again` when it has not come yet.
+package enum Greeting {
+    case endpoint(Endpoint)
+    case again
+    case refused
+}
+
+package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
+    var hello = Hello()
+    var memory: Int32 = -1
+    var count: Int32 = 0
+    let received = unsafe sk_receive_descriptors(
+        descriptor, &hello, MemoryLayout<Hello>.size, &memory, 1, &count, Int32(truncatingIfNeeded: Flag.dontWait))
+    if received == -Int(EAGAIN) { return .again }
+    defer { if count > 0 { _ = sk_close(memory) } }
+    guard received == MemoryLayout<Hello>.size, count == 1, hello.magic == Hello.magic,
+        hello.version == Layout.version, let peer = peerCredentials(descriptor)
+    else { return .refused }
+    guard addressesAreHonest(hello, bound: bound, user: peer.user) else { return .refused }
+    let endpoint = withProcessLock { () -> Endpoint? in
+        guard let pool = unsafe process.pools.adopt(memory), hello.slot >= 0,
+            unsafe hello.slot < process.pools[pool].slots
+        else { return nil }
+        unsafe process.pools.use(pool)
+        return makeEndpoint(PoolSet.Place(pool: pool, slot: hello.slot, generation: hello.generation), end: 1)
+    }
+    guard let endpoint else { return .refused }
+    // A listener of family AF_INET6 sees IPv4 addresses in their mapped form, as the kernel shows them.
+    let six = bound.family == UInt16(AF_INET6)
+    endpoint.setAddresses(
+        local: six ? hello.dialled.mapped() : hello.dialled.unmapped(),
+        peer: six ? hello.client.mapped() : hello.client.unmapped())
+    return .endpoint(endpoint)
+}
+
+/// A client says itself whom it dialled and from where: believed only as far as TCP would allow it.
+private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) -> Bool {
+    let dialled = hello.dialled.unmapped()
+    let listening = bound.unmapped()
+    guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }
+    guard hello.client.port >= 1024 || user == 0 else { return false }
+    guard hello.client.unmapped().sameHost(as: dialled) else { return false }
+    if listening.isAny { return isLocal(dialled) }
+    return listening.sameHost(as: dialled)
+}
+
+/// Call under the process lock.
+private func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
+    guard let block = unsafe process.blocks.take(), let local = unsafe takeLocalState() else { return nil }
+    let slot = unsafe process.pools[place.pool].slot(place.slot)
+    unsafe local.initialize(
+        to: LocalState(
+            slot: slot.base, block: block.base, end: end, pool: place.pool, slotIndex: place.slot,
+            generation: place.generation, record: process.table.claim()))
+    block.store32(Block.holders, 1)
+    return unsafe Endpoint(local)
+}
+
+nonisolated(unsafe) private var freeLocalStates: UnsafeMutableRawPointer? = nil
+
+/// Local states are recycled, never unmapped: a racing thread may still look at one.
+private func takeLocalState() -> UnsafeMutablePointer<LocalState>? {
+    let size = (MemoryLayout<LocalState>.stride + 63) & ~63
+    if unsafe freeLocalStates == nil {
+        guard let memory = unsafe allocate(size * 64) else { return nil }
+        for index in 0..<64 {
+            let state = unsafe memory.advanced(by: index * size)
+            unsafe state.storeBytes(of: freeLocalStates, as: UnsafeMutableRawPointer?.self)
+            unsafe freeLocalStates = unsafe state
+        }
+    }
+    let state = unsafe freeLocalStates!
+    unsafe freeLocalStates = unsafe state.load(as: UnsafeMutableRawPointer?.self)
+    return unsafe state.bindMemory(to: LocalState.self, capacity: 1)
+}
+
+extension Endpoint {
+    package func setAddresses(local address: Address, peer: Address) {
+        block.setAddress(address, family: Block.family, host: Block.localAddress, port: Block.localPort)
+        block.setAddress(peer, family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+        let record = unsafe local.pointee.record
+        typealias Record = SocketTable.Record
+        record.setAddress(address, family: Record.family, host: Record.localAddress, port: Record.localPort)
+        record.setAddress(peer, family: Record.family, host: Record.peerAddress, port: Record.peerPort)
+        record.store32(Record.role, end == 0 ? SocketTable.Role.client : SocketTable.Role.server)
+        unsafe process.table.addToTotal(SocketTable.Header.memoryConnections, 1)
+    }
+
+    /// This process has given up its last descriptor of the end (its kernel close is done by then, or
+    /// there never was one).
+    package func release(connected: Bool) {
+        withProcessLock {
+            let last = block.subtract32(Block.holders, 1) == 0
+            let shared = has(EndFlag.forked)
+            unsafe process.table.give(local.pointee.record)
+            unsafe process.pools.release(
+                local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
+                reusable: last && !shared && connected)
+            if last && !shared { unsafe process.blocks.give(block) }
+            unsafe UnsafeMutableRawPointer(local).storeBytes(of: freeLocalStates, as: UnsafeMutableRawPointer?.self)
+            unsafe freeLocalStates = unsafe UnsafeMutableRawPointer(local)
+        }
+    }
+}

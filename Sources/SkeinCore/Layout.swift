@@ -1,0 +1,116 @@
+/// Named offsets of everything that more than one process maps. Writer and reader both use these.
+///
+/// A slot holds one connection. Its control page has one line an end; the end alone writes it (the
+/// peer's writes are hostile input). Positions are absolute byte counts since the connection began.
+package enum Layout {
+    /// Raised with each incompatible change of this file or of `Hello`; unequal versions use TCP.
+    package static let version: UInt32 = 1
+
+    // MARK: One end's line in the slot's control page
+
+    package static let lineStride = 128
+    /// Position up to which this end has written.
+    package static let tail = 0
+    /// Position up to which this end has read what the peer wrote.
+    package static let head = 8
+    /// `position << 1 | kind`: from that position on, this end's bytes lie in its ring of that kind.
+    package static let placement = 16
+    /// Bits of `EndState`.
+    package static let state = 24
+    package static let readSleepers = 28
+    package static let writeSleepers = 32
+    /// The processor this end last ran on, plus one.
+    package static let processor = 36
+    /// Changes after a kernel close, so that a spinning peer asks the kernel.
+    package static let hint = 40
+    /// One more than the position of the newest urgent byte that this end wrote; 0 for none.
+    package static let urgent = 48
+
+    // MARK: The slot
+
+    package static let controlSize = 4096
+    package static let smallCapacity = 16 << 10
+    package static let largeCapacity = 1 << 20
+    package static let slotStride = (64 << 10) + 2 * largeCapacity
+
+    /// Offset in the slot of the ring that end `end` writes, `kind` 0 small or 1 large.
+    @inline(__always) package static func ring(end: Int, kind: UInt32) -> Int {
+        kind == 0 ? controlSize + end * smallCapacity : (64 << 10) + end * largeCapacity
+    }
+    @inline(__always) package static func capacity(_ kind: UInt32) -> Int {
+        kind == 0 ? smallCapacity : largeCapacity
+    }
+
+    // MARK: The pool: a page of its own, then slots
+
+    package static let poolHeader = 4096
+    /// In the pool header, four bytes a slot and end: generation that the end has released.
+    package static func released(slot: Int, end: Int) -> Int { slot * 8 + end * 4 }
+    package static let poolMaximumSlots = 256
+}
+
+/// What an end says of itself in its line.
+package enum EndState {
+    /// It sends no more: end of file after the bytes up to its tail.
+    package static let finished: UInt32 = 1
+    /// It has reset the connection.
+    package static let reset: UInt32 = 2
+    /// It reads no more.
+    package static let readShut: UInt32 = 4
+}
+
+/// The private block of one end: shared by the processes that hold this end, never with the peer.
+package enum Block {
+    package static let size = 256
+    package static let readLock = 0
+    package static let writeLock = 8
+    package static let readKind = 16
+    package static let writeKind = 20
+    package static let head = 24
+    package static let tail = 32
+    /// The peer's head as last read; never ahead of `tail`.
+    package static let peerHead = 40
+    /// Position of the last change of `placement`.
+    package static let switchPosition = 48
+    package static let flags = 56
+    /// Processes that hold this end.
+    package static let holders = 60
+    package static let receiveTimeout = 64
+    package static let sendTimeout = 72
+    package static let error = 80
+    package static let family = 84
+    package static let localAddress = 88
+    package static let peerAddress = 104
+    package static let localPort = 120
+    package static let peerPort = 124
+    /// `Option` values, four bytes each.
+    package static let options = 128
+    package static let smallWrites = 184
+    /// Position + 1 of an urgent byte already taken out of band, and the byte.
+    package static let urgentSeen = 192
+    package static let urgentByte = 200
+    package static let record = 204
+    package static let bytesIn = 208
+    package static let bytesOut = 216
+    package static let bells = 224
+    package static let sleeps = 232
+}
+
+/// Bits of `Block.flags`.
+package enum EndFlag {
+    package static let nonBlocking: UInt32 = 1
+    package static let readShut: UInt32 = 2
+    package static let writeShut: UInt32 = 4
+    /// The kernel said that every holder of the other end is gone.
+    package static let hungUp: UInt32 = 8
+    /// A write after the peer closed was answered as TCP's reset answers it.
+    package static let broken: UInt32 = 16
+    /// The reset has been reported by a read or by SO_ERROR.
+    package static let resetReported: UInt32 = 32
+    /// A non-blocking connect has not been asked for its result yet.
+    package static let connecting: UInt32 = 64
+    /// The peer broke the protocol; the connection is treated as reset.
+    package static let violated: UInt32 = 128
+    /// More than one process has held this end, so nobody can tell when its slot is free.
+    package static let forked: UInt32 = 256
+}

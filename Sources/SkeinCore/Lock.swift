@@ -1,0 +1,52 @@
+import CSystem
+
+/// A lock in a private block: the owner's thread id and a generation, eight bytes.
+///
+/// Held across no wait. A signal handler that comes in while its own thread holds it, a handler's
+/// longjmp and a holder that died all end the same way: somebody takes the lock over and raises the
+/// generation, and the first holder, if it is ever back, sees that before it publishes its cursor and
+/// starts again. A cursor moves by one store, so whoever takes over finds the ring consistent.
+@safe
+package struct Lock {
+    let memory: SharedMemory
+    let offset: Int
+
+    package init(_ memory: SharedMemory, _ offset: Int) {
+        self.memory = memory
+        self.offset = offset
+    }
+
+    /// Returns the generation, which `holds` and `release` want back.
+    @inline(__always) package func acquire() -> UInt32 {
+        let me = UInt32(truncatingIfNeeded: sk_thread_id())
+        if !memory.compareExchange32(offset, 0, me) { acquireSlowly(me) }
+        return memory.load32(offset + 4)
+    }
+
+    /// False when somebody took the lock over.
+    @inline(__always) package func holds(_ generation: UInt32) -> Bool {
+        memory.load32(offset + 4) == generation
+    }
+
+    @inline(__always) package func release(_ generation: UInt32) {
+        if memory.load32(offset + 4) == generation { memory.release32(offset, 0) }
+    }
+
+    @inline(never) private func acquireSlowly(_ me: UInt32) {
+        var round = 0
+        while true {
+            let owner = memory.load32(offset)
+            if owner == 0 {
+                if memory.compareExchange32(offset, 0, me) { return }
+                continue
+            }
+            let takeOver = owner == me || (round & 1023 == 1023 && sk_kill(Int32(bitPattern: owner), 0) == -Int(ESRCH))
+            if takeOver && memory.compareExchange32(offset, owner, me) {
+                memory.add32(offset + 4, 1)
+                return
+            }
+            round += 1
+            if round < 64 { sk_pause() } else { sk_yield() }
+        }
+    }
+}

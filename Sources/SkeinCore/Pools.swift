@@ -1,0 +1,197 @@
+import CSystem
+
+/// One mapped pool: a memfd with slots, shared by one client process and the processes that serve one
+/// listening socket. Its identity is the file's inode, which nobody can forge.
+@safe
+package struct Pool {
+    package var base: UnsafeMutableRawPointer?
+    package var slots: Int32 = 0
+    /// The client's copy of the memfd, hidden; -1 in the process that accepted.
+    package var descriptor: Int32 = -1
+    package var inode: UInt64 = 0
+    /// Whom the client reaches through it: the listener's cookie.
+    package var listener: UInt64 = 0
+    /// Ends of this process in it.
+    package var live: Int32 = 0
+    package var owner: Int32 = 0
+    package var lastUsed: UInt64 = 0
+    /// The client: generation in use of each slot (0 never).
+    package var generations: UnsafeMutablePointer<UInt32>?
+    package var cursor: Int32 = 0
+
+    package init() {}
+
+    package var size: Int { Layout.poolHeader + Int(slots) * Layout.slotStride }
+    package var header: SharedMemory { unsafe SharedMemory(unsafe base!) }
+    package func slot(_ index: Int32) -> SharedMemory {
+        unsafe SharedMemory(unsafe base!.advanced(by: Layout.poolHeader + Int(index) * Layout.slotStride))
+    }
+}
+
+/// All pools that this process maps. Call everything here under the process lock.
+@safe
+package struct PoolSet {
+    private var pools: UnsafeMutablePointer<Pool>?
+    private var count: Int32 = 0
+
+    package static let maximum = 4096
+    private static let idleKept = 32
+
+    package init() {}
+
+    package subscript(index: Int32) -> Pool { unsafe pools![Int(index)] }
+
+    package struct Place {
+        package var pool: Int32
+        package var slot: Int32
+        package var generation: UInt32
+    }
+
+    /// A free slot towards `listener`, zeroed; nil when no memory can be had.
+    package mutating func take(listener: UInt64) -> Place? {
+        guard ready() else { return nil }
+        let me = unsafe process.processIdentifier
+        var largest: Int32 = 0
+        for index in 0..<count where matches(index, listener: listener, owner: me) {
+            unsafe largest = max(largest, pools![Int(index)].slots)
+            if let place = takeSlot(index) { return place }
+        }
+        guard let index = makePool(slots: largest == 0 ? 4 : min(largest * 4, Int32(Layout.poolMaximumSlots))) else {
+            return nil
+        }
+        unsafe pools![Int(index)].listener = listener
+        return takeSlot(index)
+    }
+
+    private func matches(_ index: Int32, listener: UInt64, owner: Int32) -> Bool {
+        let pool = unsafe pools![Int(index)]
+        return unsafe pool.base != nil && pool.descriptor >= 0 && pool.listener == listener && pool.owner == owner
+    }
+
+    private mutating func takeSlot(_ index: Int32) -> Place? {
+        let pool = unsafe pools![Int(index)]
+        for step in 0..<pool.slots {
+            let slot = (pool.cursor + step) % pool.slots
+            let generation = unsafe pool.generations![Int(slot)]
+            let free =
+                pool.header.acquire32(Layout.released(slot: Int(slot), end: 0)) == generation
+                && pool.header.acquire32(Layout.released(slot: Int(slot), end: 1)) == generation
+            guard free else { continue }
+            let next = generation &+ 1 == 0 ? 1 : generation &+ 1
+            unsafe pool.generations![Int(slot)] = next
+            // The slot just given back is warm in the cache: take it again first.
+            unsafe pools![Int(index)].cursor = slot
+            unsafe pools![Int(index)].live += 1
+            pool.slot(slot).zero(0, count: 2 * Layout.lineStride)
+            return Place(pool: index, slot: slot, generation: next)
+        }
+        return nil
+    }
+
+    private mutating func makePool(slots: Int32) -> Int32? {
+        guard let index = vacancy() else { return nil }
+        var pool = Pool()
+        pool.slots = slots
+        let made = unsafe sk_memfd_create("skein", UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))
+        guard made >= 0 else { return nil }
+        let descriptor = hide(Int32(made))
+        guard descriptor >= 0 else { return nil }
+        let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
+        guard sk_ftruncate(descriptor, pool.size) == 0, sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
+            let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor),
+            let generations = unsafe allocate(Layout.poolMaximumSlots * 4)
+        else {
+            _ = sk_close(descriptor)
+            return nil
+        }
+        pool.descriptor = descriptor
+        unsafe pool.base = unsafe base
+        unsafe pool.generations = unsafe generations.assumingMemoryBound(to: UInt32.self)
+        unsafe pool.owner = process.processIdentifier
+        unsafe pools![Int(index)] = pool
+        return index
+    }
+
+    /// The pool behind a memfd that a client sent: mapped once, after everything about it was checked.
+    package mutating func adopt(_ descriptor: Int32) -> Int32? {
+        guard ready() else { return nil }
+        var status = stat()
+        guard unsafe sk_fstat(descriptor, &status) == 0 else { return nil }
+        let inode = UInt64(status.st_ino)
+        for index in 0..<count {
+            let pool = unsafe pools![Int(index)]
+            if unsafe pool.base != nil && pool.descriptor < 0 && pool.inode == inode { return index }
+        }
+        let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
+        var system = statfs()
+        let size = Int(status.st_size) - Layout.poolHeader
+        guard sk_fcntl(descriptor, Int32(F_GET_SEALS_), 0) & sealed == sealed,
+            unsafe sk_fstatfs(descriptor, &system) == 0, system.f_type == 0x0102_1994 /* TMPFS_MAGIC */,
+            size > 0, size % Layout.slotStride == 0, size / Layout.slotStride <= Layout.poolMaximumSlots,
+            let index = vacancy()
+        else { return nil }
+        var pool = Pool()
+        pool.slots = Int32(size / Layout.slotStride)
+        pool.inode = inode
+        guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
+        unsafe pool.base = unsafe base
+        unsafe pool.owner = process.processIdentifier
+        unsafe pools![Int(index)] = pool
+        return index
+    }
+
+    package mutating func use(_ index: Int32) { unsafe pools![Int(index)].live += 1 }
+
+    /// This process has closed its end. `reusable`: no other process ever held it, so that the slot is
+    /// free once the other end says the same.
+    package mutating func release(_ index: Int32, slot: Int32, end: Int, generation: UInt32, reusable: Bool) {
+        unsafe pools![Int(index)].live -= 1
+        unsafe pools![Int(index)].lastUsed = sk_now()
+        if reusable { self[index].header.release32(Layout.released(slot: Int(slot), end: end), generation) }
+        // Never unmapped at once: another thread of a careless program may still be inside it.
+    }
+
+    /// Memory for the table of pools, on first use.
+    private mutating func ready() -> Bool {
+        if unsafe pools == nil {
+            guard let memory = unsafe allocate(PoolSet.maximum * MemoryLayout<Pool>.stride) else { return false }
+            unsafe pools = unsafe memory.bindMemory(to: Pool.self, capacity: PoolSet.maximum)
+        }
+        return true
+    }
+
+    /// An unused entry. Idle pools beyond the few worth keeping are unmapped here, the longest idle first.
+    private mutating func vacancy() -> Int32? {
+        var vacant: Int32 = -1
+        var oldest: Int32 = -1
+        var idle = 0
+        for index in 0..<count {
+            let pool = unsafe pools![Int(index)]
+            if unsafe pool.base == nil {
+                vacant = index
+            } else if pool.live == 0 {
+                idle += 1
+                if unsafe oldest < 0 || pool.lastUsed < pools![Int(oldest)].lastUsed { oldest = index }
+            }
+        }
+        if idle > PoolSet.idleKept {
+            let pool = unsafe pools![Int(oldest)]
+            unsafe _ = sk_munmap(pool.base, pool.size)
+            if pool.descriptor >= 0 { _ = sk_close(pool.descriptor) }
+            if let generations = unsafe pool.generations { unsafe _ = sk_munmap(generations, Layout.poolMaximumSlots * 4) }
+            unsafe pools![Int(oldest)] = Pool()
+            return oldest
+        }
+        if vacant >= 0 { return vacant }
+        guard count < PoolSet.maximum else { return nil }
+        count += 1
+        return count - 1
+    }
+}
+
+// The C headers' macros and enumerations of these differ between systems' headers; the numbers do not.
+private let F_ADD_SEALS_ = 1033
+private let F_GET_SEALS_ = 1034
+private let F_SEAL_SEAL_ = 1
+private let F_SEAL_SHRINK_ = 2
+private let F_SEAL_GROW_ = 4

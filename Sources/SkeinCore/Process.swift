@@ -1,0 +1,80 @@
+import CSystem
+
+/// The little that one process keeps for all its connections. Set up once, before the first use;
+/// guarded by `withProcessLock` wherever more than one thread may change it.
+package struct ProcessState {
+    package var processIdentifier: Int32 = 0
+    package var effectiveUser: UInt32 = 0
+    package var processors = 1
+    package var spinPolicy = Spin.Policy.adaptive
+    package var pools = PoolSet()
+    package var blocks = BlockArena()
+    package var table = SocketTable()
+    /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
+    package var lastKernelLook: UInt64 = 0
+    package init() {}
+}
+
+nonisolated(unsafe) package var process = ProcessState()
+
+/// Eight bytes of lock, alone on their line.
+nonisolated(unsafe) private var processLockWords:
+    (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0, 0)
+
+private func processLock() -> Lock {
+    // The global's address is fixed: it is never moved and never copied.
+    let address = unsafe withUnsafeMutablePointer(to: &processLockWords) { UnsafeMutableRawPointer($0) }
+    return unsafe Lock(SharedMemory(unsafe address), 0)
+}
+
+package func withProcessLock<Result>(_ body: () -> Result) -> Result {
+    let lock = processLock()
+    let generation = lock.acquire()
+    let result = body()
+    lock.release(generation)
+    return result
+}
+
+/// For fork alone: the child finds everything consistent, since its parent held the lock.
+package func lockProcess() -> UInt32 { processLock().acquire() }
+package func unlockProcess(_ generation: UInt32) { processLock().release(generation) }
+package func resetProcessLock() {
+    let lock = processLock()
+    lock.memory.release64(0, 0)
+}
+
+/// Reads who and where this process is. Again after fork.
+package func identifyProcess() {
+    sk_forget_thread_id()
+    unsafe process.processIdentifier = sk_getpid()
+    unsafe process.effectiveUser = sk_geteuid()
+    unsafe process.processors = Int(sk_allowed_cpus())
+}
+
+/// Allocates zeroed memory of the process that is never given back to the system: racing threads may
+/// still look at an end that another thread has closed.
+package func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
+    unsafe map(size: bytes, shared: false)
+}
+
+/// Moves a descriptor above the numbers that the program uses, close-on-exec. Returns the new number or minus the errno.
+package func hide(_ descriptor: Int32) -> Int32 {
+    let moved = hiddenCopy(of: descriptor)
+    _ = sk_close(descriptor)
+    return moved
+}
+
+package func hiddenCopy(of descriptor: Int32) -> Int32 {
+    var limits: (UInt64, UInt64) = (0, 0)
+    _ = unsafe withUnsafeMutableBytes(of: &limits) {
+        unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
+    }
+    let soft = Int(min(limits.0, 1 << 20))
+    var base = soft > 512 ? soft - 192 : soft - soft / 4
+    while base > 2 {
+        let result = sk_fcntl(descriptor, F_DUPFD_CLOEXEC, base)
+        if result >= 0 { return Int32(result) }
+        base /= 2
+    }
+    return -Int32(EMFILE)
+}

@@ -1,0 +1,103 @@
+import CSystem
+import Synchronization
+
+/// What a descriptor of this process is to us. Everything not listed passes to the system untouched.
+enum Kind: UInt {
+    case none = 0
+    /// An end of a connection: `LocalState`.
+    case endpoint = 1
+    /// A TCP socket that may still become one: `StreamSocket`.
+    case stream = 2
+    /// A TCP listener with a hidden Unix listener: `StreamSocket`.
+    case listener = 3
+    /// An epoll set: `EpollSet`.
+    case epoll = 4
+    /// One of our own; programs that close everything must not close it.
+    case hidden = 5
+}
+
+/// Descriptor number to `pointer | kind`. nil until the process has its first TCP socket, so that a hook
+/// in any other program costs one load and a branch.
+nonisolated(unsafe) var descriptorTable: UnsafeMutablePointer<Atomic<UInt>>? = nil
+let descriptorTableSize = 1 << 20
+
+@inline(__always) func entry(_ descriptor: Int32) -> UInt {
+    guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else { return 0 }
+    return unsafe table[Int(descriptor)].load(ordering: .acquiring)
+}
+
+@inline(__always) func kind(_ entry: UInt) -> Kind { Kind(rawValue: entry & 7) ?? .none }
+
+@inline(__always) func endpoint(_ descriptor: Int32) -> Endpoint? {
+    let word = entry(descriptor)
+    guard word & 7 == Kind.endpoint.rawValue else { return nil }
+    return unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+}
+
+@inline(__always) func streamSocket(_ descriptor: Int32) -> UnsafeMutablePointer<StreamSocket>? {
+    let word = entry(descriptor)
+    guard word & 7 == Kind.stream.rawValue || word & 7 == Kind.listener.rawValue else { return nil }
+    return unsafe UnsafeMutablePointer(bitPattern: word & ~7)
+}
+
+@inline(__always) func epollSet(_ descriptor: Int32) -> UnsafeMutablePointer<EpollSet>? {
+    let word = entry(descriptor)
+    guard word & 7 == Kind.epoll.rawValue else { return nil }
+    return unsafe UnsafeMutablePointer(bitPattern: word & ~7)
+}
+
+func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {
+    guard descriptor >= 0, Int(descriptor) < descriptorTableSize else { return }
+    if unsafe descriptorTable == nil {
+        guard let memory = unsafe allocate(descriptorTableSize * 8) else { return }
+        unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize)
+    }
+    unsafe descriptorTable![Int(descriptor)].store(UInt(bitPattern: pointer) | kind.rawValue, ordering: .releasing)
+}
+
+func clearEntry(_ descriptor: Int32) {
+    if let table = unsafe descriptorTable, descriptor >= 0, Int(descriptor) < descriptorTableSize {
+        unsafe table[Int(descriptor)].store(0, ordering: .releasing)
+    }
+}
+
+/// A TCP socket of the program that is not on shared memory: what must be known when it is connected
+/// or begins to listen.
+struct StreamSocket {
+    var family: Int32
+    /// Descriptors of this process that are this socket.
+    var descriptors: Int32 = 1
+    /// It was inherited by or shared with another process, or passed; then it stays TCP.
+    var shared = false
+    var bound = false
+    /// The program's own view of O_NONBLOCK of a listener (the real one never blocks).
+    var nonBlocking = false
+    var receiveTimeout: UInt64 = 0
+    var sendTimeout: UInt64 = 0
+    /// Bit per `Option` that the program has set, and the values.
+    var optionsSet: UInt32 = 0
+    var options = InlineArray<14, Int32>(repeating: 0)
+    var reason = Reason.none
+    /// A listener: the hidden Unix listener, and Unix connections whose hello has not come yet.
+    var hidden: Int32 = -1
+    var pending = InlineArray<16, Int32>(repeating: -1)
+    var pendingCount = 0
+    var bound4or6 = Address()
+    /// Alternates between the two queues.
+    var turn = false
+    var record: SharedMemory?
+}
+
+func makeCell<Value>(_ value: Value) -> UnsafeMutablePointer<Value>? {
+    guard let memory = unsafe calloc(1, MemoryLayout<Value>.stride) else { return nil }
+    let cell = unsafe memory.bindMemory(to: Value.self, capacity: 1)
+    unsafe cell.initialize(to: value)
+    return unsafe cell
+}
+
+/// Sets errno from a kernel-style result.
+@inline(__always) func finish(_ result: Int) -> Int {
+    if result >= 0 { return result }
+    sk_set_errno(Int32(truncatingIfNeeded: -result))
+    return -1
+}

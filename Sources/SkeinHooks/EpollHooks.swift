@@ -1,0 +1,215 @@
+import CSystem
+
+// epoll's calls. A set becomes ours when the first TCP socket or endpoint enters it.
+
+nonisolated(unsafe) private var firstSet: UnsafeMutablePointer<SetLink>? = nil
+@safe
+private struct SetLink {
+    var set: UnsafeMutablePointer<EpollSet>
+    var next: UnsafeMutablePointer<SetLink>?
+}
+
+private func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (inout EpollSet) -> Result) -> Result {
+    let lock = unsafe Lock(SharedMemory(UnsafeMutableRawPointer(set)), 0)
+    let generation = lock.acquire()
+    let result = unsafe body(&set.pointee)
+    lock.release(generation)
+    return result
+}
+
+@c(epoll_ctl) public func hookEpollControl(
+    _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
+) -> Int32 {
+    let known = entry(target) & 7
+    guard
+        known == Kind.endpoint.rawValue || known == Kind.stream.rawValue || known == Kind.listener.rawValue,
+        let set = unsafe epollSet(epoll) ?? adoptSet(epoll, operation, target, event)
+    else { return unsafe real.epollControl!(epoll, operation, target, event) }
+    var data: UInt64 = 0
+    var events: UInt32 = 0
+    if operation != 2 {
+        guard let event = unsafe event else { return Int32(finish(-Int(EFAULT))) }
+        events = unsafe sk_event_get(event, 0, &data)
+    }
+    let result = unsafe withLock(set) { set in
+        switch operation {
+        case 1: set.add(target, events, data)
+        case 2: set.remove(target, closing: false)
+        case 3: set.modify(target, events, data)
+        default: -Int(EINVAL)
+        }
+    }
+    return Int32(finish(result))
+}
+
+private func adoptSet(
+    _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
+) -> UnsafeMutablePointer<EpollSet>? {
+    // Changing what is not registered: ENOENT from an epoll set, another answer from anything else.
+    guard entry(epoll) == 0, operation == 1, unsafe event != nil, unsafe sk_epoll_ctl(epoll, 3, target, event) == -Int(ENOENT),
+        let set = unsafe makeCell(EpollSet(descriptor: epoll))
+    else { return nil }
+    unsafe setEntry(epoll, set, .epoll)
+    if let link = unsafe makeCell(SetLink(set: set, next: firstSet)) { unsafe firstSet = unsafe link }
+    return unsafe set
+}
+
+@c(epoll_wait) public func hookEpollWait(_ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32) -> Int32 {
+    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else { return unsafe real.epollWait!(epoll, events, maximum, timeout) }
+    return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(milliseconds: timeout), nil)))
+}
+
+@c(epoll_pwait) public func hookEpollWaitMask(
+    _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32, _ mask: UnsafeRawPointer?
+) -> Int32 {
+    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+        return unsafe real.epollWaitMask!(epoll, events, maximum, timeout, mask)
+    }
+    return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(milliseconds: timeout), mask)))
+}
+
+@c(epoll_pwait2) public func hookEpollWaitMask2(
+    _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?
+) -> Int32 {
+    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+        return unsafe Int32(finish(sk_epoll_pwait2(epoll, events, maximum, timeout, mask)))
+    }
+    return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(timeout), mask)))
+}
+
+/// Looks in memory, at times in the kernel too, spins, arms, looks again, sleeps.
+private func wait(
+    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, _ events: UnsafeMutableRawPointer, _ maximum: Int32, _ deadline: UInt64,
+    _ mask: UnsafeRawPointer?
+) -> Int {
+    while true {
+        let now = sk_now()
+        let recent = unsafe now &- set.pointee.lastKernelLook < kernelLookInterval
+        let found = unsafe withLock(set) { unsafe $0.collect(events, Int(maximum)) }
+        if found == Int(maximum) || (found > 0 && recent) { return found }
+        if unsafe found == 0 && deadline != 0 && set.pointee.watchedCount > 0 && spinForAny(set) { continue }
+        let mustSleep = unsafe found == 0 && deadline != 0 && withLock(set) { $0.prepareSleep() }
+        let room = Int(maximum) - found
+        let rest = unsafe events.advanced(by: found * MemoryLayout<epoll_event>.stride)
+        let result = unsafe sk_epoll_pwait(epoll, rest, Int32(room), mustSleep ? milliseconds(until: deadline) : 0, mask)
+        let kept = unsafe withLock(set) { set in
+            set.endSleep()
+            set.lastKernelLook = sk_now()
+            return unsafe result > 0 ? set.absorb(rest, result) : 0
+        }
+        if found + kept > 0 { return unsafe found + kept + withLock(set) { unsafe $0.collect(rest.advanced(by: kept * MemoryLayout<epoll_event>.stride), room - kept) } }
+        let late = unsafe withLock(set) { unsafe $0.collect(events, Int(maximum)) }
+        if late > 0 { return late }
+        if result < 0 { return result }
+        if deadline == 0 || sk_now() >= deadline { return 0 }
+    }
+}
+
+private func milliseconds(until deadline: UInt64) -> Int32 {
+    if deadline == UInt64.max { return -1 }
+    let now = sk_now()
+    if now >= deadline { return 0 }
+    return Int32(min((deadline - now + 999_999) / 1_000_000, UInt64(Int32.max)))
+}
+
+private func spinForAny(_ set: UnsafeMutablePointer<EpollSet>) -> Bool {
+    let first = unsafe Int(set.pointee.watched![0])
+    guard let local = unsafe set.pointee.members![first].local else { return false }
+    return unsafe set.pointee.spin.wait(
+        policy: process.spinPolicy, peerProcessor: Endpoint(local).peer.load32(Layout.processor), processors: process.processors,
+        ready: { unsafe withLock(set) { $0.anyReady() } })
+}
+
+// MARK: - Following descriptors
+
+/// A registration to be made again on the endpoint that takes the TCP socket's place.
+struct Registrations {
+    var count = 0
+    var sets = InlineArray<8, UInt>(repeating: 0)
+    var events = InlineArray<8, UInt32>(repeating: 0)
+    var data = InlineArray<8, UInt64>(repeating: 0)
+}
+
+func registrationsOf(_ descriptor: Int32) -> Registrations {
+    var found = Registrations()
+    unsafe forEachSet { set in
+        guard found.count < 8 else { return }
+        unsafe withLock(set) { body in
+            guard let index = body.find(descriptor) else { return }
+            found.sets[found.count] = UInt(bitPattern: set)
+            found.events[found.count] = unsafe body.members![index].events
+            found.data[found.count] = unsafe body.members![index].data
+            found.count += 1
+        }
+    }
+    return found
+}
+
+/// The exchange of the descriptor has taken the TCP socket out of the kernel's sets.
+func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint) {
+    for index in 0..<registrations.count {
+        guard let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: registrations.sets[index]) else { continue }
+        unsafe withLock(set) { body in
+            _ = body.remove(descriptor, closing: true)
+            _ = body.add(descriptor, registrations.events[index], registrations.data[index])
+        }
+    }
+}
+
+/// listen came after the registration: the hidden listener joins.
+func followListener(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
+    unsafe forEachSet { set in
+        unsafe withLock(set) { body in
+            if let index = body.find(descriptor) { unsafe body.addHidden(index, socket) }
+        }
+    }
+}
+
+func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int32) {
+    unsafe forEachSet { set in
+        unsafe withLock(set) { body in
+            for index in 0..<body.limit
+            where unsafe body.members![index].kind == .hidden && body.members![index].descriptor == socket.pointee.hidden {
+                let visible = unsafe Int32(truncatingIfNeeded: body.members![index].seenTail)
+                if let owner = body.find(visible) { body.addHidden(owner, pending) }
+                return
+            }
+        }
+    }
+}
+
+/// The descriptor is closed: its registrations are gone from the kernel's sets.
+func forgetRegistrations(_ descriptor: Int32) {
+    unsafe forEachSet { set in
+        unsafe withLock(set) { body in
+            if body.limit > 0 { _ = body.remove(descriptor, closing: true) }
+        }
+    }
+}
+
+func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
+    var link: UnsafeMutablePointer<SetLink>? = unsafe firstSet
+    var before: UnsafeMutablePointer<SetLink>? = nil
+    while let current = unsafe link {
+        if unsafe current.pointee.set == set {
+            if let before = unsafe before { unsafe before.pointee.next = unsafe current.pointee.next } else { unsafe firstSet = unsafe current.pointee.next }
+            break
+        }
+        unsafe before = unsafe link
+        unsafe link = unsafe current.pointee.next
+    }
+    unsafe withLock(set) { body in
+        for index in 0..<body.limit where unsafe body.members![index].kind == .endpoint {
+            body.endSleep()
+            _ = unsafe body.remove(body.members![index].descriptor, closing: true)
+        }
+    }
+}
+
+func forEachSet(_ body: (UnsafeMutablePointer<EpollSet>) -> Void) {
+    var link = unsafe firstSet
+    while let current = unsafe link {
+        unsafe link = unsafe current.pointee.next
+        unsafe body(current.pointee.set)
+    }
+}

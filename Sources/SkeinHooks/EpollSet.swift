@@ -1,0 +1,363 @@
+import CSystem
+
+/// An epoll set with endpoints or listeners in it. The kernel's set holds, for each endpoint, its Unix
+/// socket (bells, hang-up); what is reported is computed from the rings.
+///
+/// An endpoint is *watched here* while it is busy: every wait looks at its ring, and it is armed only for
+/// the time of a sleep. One that stayed idle over many sleeps is left armed and looked at no more, until
+/// its bell comes through the kernel; so a wait costs what is busy, not what is connected.
+@safe
+struct EpollSet {
+    /// A `Lock`, at the beginning.
+    var lockWords: UInt64 = 0
+    var descriptor: Int32
+    /// Descriptors of this process that are this set.
+    var references: Int32 = 1
+    var members: UnsafeMutablePointer<Member>? = nil
+    var capacity = 0
+    /// Members in use lie below this index.
+    var limit = 0
+    /// Endpoints among the members.
+    var endpoints = 0
+    /// Indices of the members watched here.
+    var watched: UnsafeMutablePointer<Int32>? = nil
+    var watchedCount = 0
+    /// Where the next look begins, so that a small `maxevents` starves nobody.
+    var cursor = 0
+    var lastKernelLook: UInt64 = 0
+    var spin = Spin()
+
+    init(descriptor: Int32) { self.descriptor = descriptor }
+}
+
+/// One registration.
+@safe
+struct Member {
+    enum Kind: UInt8 { case unused, stream, endpoint, hidden }
+    var kind: Kind = .unused
+    var descriptor: Int32 = -1
+    var events: UInt32 = 0
+    var data: UInt64 = 0
+    var local: UnsafeMutablePointer<LocalState>? = nil
+    /// A one-shot that has been reported.
+    var disabled = false
+    var armed = false
+    var isWatched = false
+    /// Out of the kernel's set, because a hang-up would be reported without end.
+    var outOfKernel = false
+    /// Sleeps since it was last ready.
+    var idle: UInt16 = 0
+    /// Edge-triggered: nothing has been reported since it was added or changed.
+    var fresh = true
+    var seenTail: UInt64 = 0
+    var seenBits: UInt32 = 0
+}
+
+let epollOneShot: UInt32 = 1 << 30
+let epollEdge: UInt32 = 1 << 31
+let epollExclusive: UInt32 = 1 << 28
+/// Marks events of the kernel's set that are ours: never the upper half of a pointer or a small number.
+private let token: UInt64 = 0x534b_4e45_0000_0000
+
+extension EpollSet {
+    private static let idleSleeps: UInt16 = 16
+
+    // MARK: Registrations
+
+    func find(_ descriptor: Int32) -> Int? {
+        for index in 0..<limit where unsafe members![index].descriptor == descriptor && members![index].kind != .unused && members![index].kind != .hidden {
+            return index
+        }
+        return nil
+    }
+
+    private mutating func newMember() -> Int? {
+        for index in 0..<limit where unsafe members![index].kind == .unused { return index }
+        if limit == capacity {
+            let larger = max(capacity * 2, 16)
+            guard let memory = unsafe realloc(members, larger * MemoryLayout<Member>.stride),
+                let list = unsafe realloc(watched, larger * 4)
+            else { return nil }
+            unsafe members = unsafe memory.bindMemory(to: Member.self, capacity: larger)
+            unsafe watched = unsafe list.bindMemory(to: Int32.self, capacity: larger)
+            capacity = larger
+        }
+        limit += 1
+        return limit - 1
+    }
+
+    /// EPOLL_CTL_ADD of a descriptor of ours. 0 or minus the errno.
+    mutating func add(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+        if find(descriptor) != nil { return -Int(EEXIST) }
+        guard let index = newMember() else { return -Int(ENOMEM) }
+        var member = Member()
+        member.descriptor = descriptor
+        member.events = events
+        member.data = data
+        if let end = endpoint(descriptor) {
+            member.kind = .endpoint
+            unsafe member.local = unsafe end.local
+            let result = control(1, descriptor, pollIn | pollReadHangUp, token | UInt64(index))
+            guard result == 0 else { return result }
+            unsafe members![index] = member
+            unsafe end.local.pointee.registrations += 1
+            endpoints += 1
+            watch(index)
+            return 0
+        }
+        member.kind = .stream
+        let result = control(1, descriptor, events, data)
+        guard result == 0 else { return result }
+        unsafe members![index] = member
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 { unsafe addHidden(index, socket) }
+        return 0
+    }
+
+    /// The hidden listener (and what waits beside it) reports under the visible one's data.
+    mutating func addHidden(_ owner: Int, _ socket: UnsafeMutablePointer<StreamSocket>) {
+        unsafe addHidden(owner, socket.pointee.hidden)
+        for index in unsafe 0..<socket.pointee.pendingCount { unsafe addHidden(owner, socket.pointee.pending[index]) }
+    }
+
+    mutating func addHidden(_ owner: Int, _ hidden: Int32) {
+        guard let index = newMember() else { return }
+        let visible = unsafe members![owner]
+        var member = Member()
+        member.kind = .hidden
+        member.descriptor = hidden
+        member.events = visible.events
+        member.data = visible.data
+        member.seenTail = UInt64(UInt32(bitPattern: visible.descriptor))
+        if control(1, hidden, visible.events, token | UInt64(index)) == 0 { unsafe members![index] = member }
+    }
+
+    mutating func modify(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+        guard let index = find(descriptor) else { return -Int(ENOENT) }
+        if unsafe members![index].kind == .stream {
+            let result = control(3, descriptor, events, data)
+            if result != 0 { return result }
+        }
+        unsafe members![index].events = events
+        unsafe members![index].data = data
+        unsafe members![index].disabled = false
+        unsafe members![index].fresh = true
+        unsafe members![index].seenBits = 0
+        if unsafe members![index].kind == .endpoint {
+            disarm(index)
+            watch(index)
+        }
+        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor)) {
+            unsafe members![other].events = events
+            unsafe members![other].data = data
+            _ = unsafe control(3, members![other].descriptor, events, token | UInt64(other))
+        }
+        return 0
+    }
+
+    mutating func remove(_ descriptor: Int32, closing: Bool) -> Int {
+        guard let index = find(descriptor) else { return -Int(ENOENT) }
+        let member = unsafe members![index]
+        if !closing && !member.outOfKernel {
+            let result = control(2, descriptor, 0, 0)
+            if result != 0 { return result }
+        }
+        disarm(index)
+        unwatch(index)
+        if member.kind == .endpoint {
+            unsafe member.local!.pointee.registrations -= 1
+            endpoints -= 1
+        }
+        unsafe members![index].kind = .unused
+        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor)) {
+            if !closing { _ = unsafe control(2, members![other].descriptor, 0, 0) }
+            unsafe members![other].kind = .unused
+        }
+        while unsafe limit > 0 && members![limit - 1].kind == .unused { limit -= 1 }
+        return 0
+    }
+
+    private func control(_ operation: Int32, _ target: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+        var event = unsafe epoll_event()
+        unsafe sk_event_set(&event, 0, events, data)
+        return unsafe sk_epoll_ctl(descriptor, operation, target, &event)
+    }
+
+    // MARK: Watching and arming
+
+    private mutating func watch(_ index: Int) {
+        if unsafe members![index].isWatched { return }
+        unsafe members![index].isWatched = true
+        unsafe members![index].idle = 0
+        unsafe watched![watchedCount] = Int32(index)
+        watchedCount += 1
+    }
+
+    private mutating func unwatch(_ index: Int) {
+        guard unsafe members![index].isWatched else { return }
+        unsafe members![index].isWatched = false
+        for place in 0..<watchedCount where unsafe watched![place] == Int32(index) {
+            watchedCount -= 1
+            unsafe watched![place] = unsafe watched![watchedCount]
+            return
+        }
+    }
+
+    private func arm(_ index: Int) {
+        guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
+        unsafe members![index].armed = true
+        let end = unsafe Endpoint(local)
+        end.mine.add32(Layout.readSleepers, 1)
+        if unsafe members![index].events & pollOut != 0 { end.mine.add32(Layout.writeSleepers, 1) }
+    }
+
+    private func disarm(_ index: Int) {
+        guard unsafe members![index].armed, let local = unsafe members![index].local else { return }
+        unsafe members![index].armed = false
+        let end = unsafe Endpoint(local)
+        end.mine.subtract32(Layout.readSleepers, 1)
+        if unsafe members![index].events & pollOut != 0 { end.mine.subtract32(Layout.writeSleepers, 1) }
+    }
+
+    /// Whoever sleeps on this set from outside (a set within a set, poll on the set) needs every bell.
+    mutating func armForOthers() {
+        for place in 0..<watchedCount { unsafe arm(Int(watched![place])) }
+    }
+
+    /// A forked child shares the kernel's set; what its parent armed stays the parent's.
+    mutating func forgetArms() {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint {
+            unsafe members![index].armed = false
+            watch(index)
+        }
+    }
+
+    // MARK: Looking
+
+    /// The bits to report of a member now, 0 for none.
+    private func ready(_ index: Int) -> UInt32 {
+        let member = unsafe members![index]
+        if member.disabled { return 0 }
+        let end = unsafe Endpoint(member.local!)
+        end.noticeHint(member.descriptor)
+        let bits = end.readiness() & (member.events | pollError | pollHangUp)
+        if bits == 0 || member.events & epollEdge == 0 { return bits }
+        let edge =
+            unsafe member.fresh || end.peer.load64(Layout.tail) != member.seenTail || bits & ~member.seenBits & ~pollOut != 0
+            || (bits & pollOut != 0 && member.local!.pointee.wantsSpace)
+        return edge ? bits : 0
+    }
+
+    private func report(_ index: Int, _ bits: UInt32) {
+        let end = unsafe Endpoint(members![index].local!)
+        unsafe members![index].idle = 0
+        unsafe members![index].fresh = false
+        unsafe members![index].seenTail = end.peer.load64(Layout.tail)
+        unsafe members![index].seenBits = bits
+        if bits & pollOut != 0 { unsafe members![index].local!.pointee.wantsSpace = false }
+        if unsafe members![index].events & epollOneShot != 0 { unsafe members![index].disabled = true }
+    }
+
+    func anyReady() -> Bool {
+        for place in 0..<watchedCount where unsafe ready(Int(watched![place])) != 0 { return true }
+        return false
+    }
+
+    /// Fills `events` from the watched members; how many.
+    mutating func collect(_ events: UnsafeMutableRawPointer, _ maximum: Int) -> Int {
+        var found = 0
+        if cursor >= watchedCount { cursor = 0 }
+        let start = cursor
+        for step in 0..<watchedCount {
+            if found == maximum { break }
+            var place = start + step
+            if place >= watchedCount { place -= watchedCount }
+            let index = unsafe Int(watched![place])
+            let bits = ready(index)
+            if bits == 0 { continue }
+            unsafe sk_event_set(events, Int32(found), bits, members![index].data)
+            report(index, bits)
+            found += 1
+            cursor = place + 1
+        }
+        return found
+    }
+
+    /// Takes the kernel's events in, in place: ours become watched (and are reported by `collect`), the
+    /// rest stay. Returns how many stay.
+    mutating func absorb(_ events: UnsafeMutableRawPointer, _ count: Int) -> Int {
+        var kept = 0
+        for place in 0..<count {
+            var data: UInt64 = 0
+            let bits = unsafe sk_event_get(events, Int32(place), &data)
+            let index = Int(data & 0xffff_ffff)
+            guard data & 0xffff_ffff_0000_0000 == token, index < limit else {
+                unsafe keep(events, &kept, bits, data)
+                continue
+            }
+            let member = unsafe members![index]
+            if member.kind == .hidden {
+                let shown = bits & ~(pollOut | pollHangUp)
+                if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
+            } else if member.kind == .endpoint {
+                absorbEnd(index, bits)
+            }
+        }
+        return kept
+    }
+
+    /// Adds an event, or merges it with one of the same data: a listener has two queues.
+    private func keep(_ events: UnsafeMutableRawPointer, _ kept: inout Int, _ bits: UInt32, _ data: UInt64) {
+        for place in 0..<kept {
+            var other: UInt64 = 0
+            let before = unsafe sk_event_get(events, Int32(place), &other)
+            if other == data && before & pollIn != 0 && bits & pollIn != 0 { return }
+        }
+        unsafe sk_event_set(events, Int32(kept), bits, data)
+        kept += 1
+    }
+
+    private mutating func absorbEnd(_ index: Int, _ said: UInt32) {
+        let member = unsafe members![index]
+        let end = unsafe Endpoint(member.local!)
+        let bits = end.afterKernel(member.descriptor, said)
+        if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
+        if said & (pollHangUp | pollError) != 0 {
+            _ = control(2, member.descriptor, 0, 0)
+            unsafe members![index].outOfKernel = true
+        }
+        disarm(index)
+        watch(index)
+    }
+
+    /// For a set inside another wait: moves what the kernel has of ours to the watched ones.
+    mutating func absorbKernel() {
+        var events = unsafe InlineArray<32, epoll_event>(repeating: epoll_event())
+        let set = descriptor
+        unsafe withUnsafeMutableBytes(of: &events) { bytes in
+            let count = unsafe sk_epoll_pwait(set, bytes.baseAddress!, 32, 0, nil)
+            if count > 0 { _ = unsafe absorb(bytes.baseAddress!, count) }
+        }
+    }
+
+    // MARK: Around a sleep
+
+    /// Arms what is watched; true when nothing came meanwhile and sleeping is right.
+    mutating func prepareSleep() -> Bool {
+        var place = 0
+        while place < watchedCount {
+            let index = unsafe Int(watched![place])
+            arm(index)
+            if unsafe members![index].idle > EpollSet.idleSleeps && !members![index].outOfKernel && ready(index) == 0 {
+                unwatch(index)
+                continue
+            }
+            unsafe members![index].idle &+= 1
+            place += 1
+        }
+        return !anyReady()
+    }
+
+    mutating func endSleep() {
+        for place in 0..<watchedCount { unsafe disarm(Int(watched![place])) }
+    }
+}

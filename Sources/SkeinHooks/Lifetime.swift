@@ -1,0 +1,321 @@
+import CSystem
+import Synchronization
+
+// What descriptors live through: close, dup, fcntl, ioctl, fork. The numbers are the kernel's own; here
+// only the table beside them is kept true.
+
+// MARK: close
+
+@c(close) public func hookClose(_ descriptor: Int32) -> Int32 {
+    if entry(descriptor) == 0 { return real.close!(descriptor) }
+    if kind(entry(descriptor)) == .hidden { return Int32(finish(-Int(EBADF))) }
+    return Int32(finish(closeOurs(descriptor)))
+}
+
+/// Closes a descriptor of ours in the kernel and lets go of what it stood for.
+private func closeOurs(_ descriptor: Int32) -> Int {
+    let word = entry(descriptor)
+    let departure = depart(descriptor, word)
+    let result = sk_close(descriptor)
+    departure.finish()
+    return result
+}
+
+/// What is left to do for a descriptor after the kernel has closed it (or put another in its place).
+@safe
+private struct Departure {
+    var end: UnsafeMutablePointer<LocalState>? = nil
+
+    func finish() {
+        guard let end = unsafe end else { return }
+        let endpoint = unsafe Endpoint(end)
+        // After the kernel close, so that a spinning peer that looks again finds the hang-up.
+        endpoint.mine.add32(Layout.hint, 1)
+        endpoint.release(connected: true)
+    }
+}
+
+/// Takes the descriptor out of the table before its number can come back.
+private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
+    var departure = Departure()
+    switch kind(word) {
+    case .endpoint:
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
+        if unsafe local.pointee.registrations > 0 { forgetRegistrations(descriptor) }
+        unsafe local.pointee.descriptors -= 1
+        if unsafe local.pointee.descriptors == 0 {
+            let end = unsafe Endpoint(local)
+            if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
+                end.mine.or32(Layout.state, EndState.reset)
+                end.wakeReader(descriptor)
+            }
+            unsafe departure.end = unsafe local
+        }
+    case .stream, .listener:
+        let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
+        forgetRegistrations(descriptor)
+        unsafe socket.pointee.descriptors -= 1
+        if unsafe socket.pointee.descriptors == 0 { unsafe closeHidden(socket) }
+    case .epoll:
+        let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!
+        unsafe set.pointee.references -= 1
+        if unsafe set.pointee.references == 0 { unsafe forgetSet(set) }
+    case .hidden, .none: break
+    }
+    clearEntry(descriptor)
+    return departure
+}
+
+private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    if unsafe socket.pointee.hidden >= 0 {
+        unsafe clearEntry(socket.pointee.hidden)
+        _ = unsafe sk_close(socket.pointee.hidden)
+    }
+    for index in unsafe 0..<socket.pointee.pendingCount {
+        unsafe clearEntry(socket.pointee.pending[index])
+        _ = unsafe sk_close(socket.pointee.pending[index])
+    }
+    if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
+    unsafe free(socket)
+}
+
+@c(closefrom) public func hookCloseFrom(_ first: Int32) {
+    if unsafe descriptorTable == nil {
+        real.closeFrom?(first)
+        return
+    }
+    _ = closeRange(UInt32(max(first, 0)), UInt32.max, 0)
+}
+
+@c(close_range) public func hookCloseRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int32 {
+    if unsafe descriptorTable == nil { return Int32(finish(sk_close_range(first, last, flags))) }
+    guard first <= last else { return Int32(finish(-Int(EINVAL))) }
+    return Int32(finish(closeRange(first, last, flags)))
+}
+
+/// Everything in the range but what is hidden, ours with their ends.
+private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int {
+    var from = first
+    let tableEnd = UInt32(descriptorTableSize - 1)
+    if first <= min(last, tableEnd) {
+        for number in first...min(last, tableEnd) {
+            let word = entry(Int32(number))
+            if word == 0 { continue }
+            if number > from { _ = sk_close_range(from, number - 1, flags) }
+            from = number + 1
+            if kind(word) == .hidden { continue }
+            if flags & 4 /* CLOSE_RANGE_CLOEXEC */ != 0 {
+                _ = sk_fcntl(Int32(number), F_SETFD, 1)
+            } else {
+                _ = closeOurs(Int32(number))
+            }
+        }
+    }
+    return from <= last ? sk_close_range(from, last, flags) : 0
+}
+
+// MARK: dup
+
+@c(dup) public func hookDup(_ descriptor: Int32) -> Int32 {
+    let result = real.dup!(descriptor)
+    if result >= 0 { duplicated(descriptor, result) }
+    return result
+}
+
+@c(dup2) public func hookDup2(_ descriptor: Int32, _ target: Int32) -> Int32 {
+    if unsafe descriptor == target || descriptorTable == nil { return real.dup2!(descriptor, target) }
+    return replace(descriptor, target) { real.dup2!(descriptor, target) }
+}
+
+@c(dup3) public func hookDup3(_ descriptor: Int32, _ target: Int32, _ flags: Int32) -> Int32 {
+    if unsafe descriptor == target || descriptorTable == nil { return real.dup3!(descriptor, target, flags) }
+    return replace(descriptor, target) { real.dup3!(descriptor, target, flags) }
+}
+
+private func replace(_ descriptor: Int32, _ target: Int32, _ duplicate: () -> Int32) -> Int32 {
+    if sk_fcntl(descriptor, F_GETFD, 0) < 0 { return Int32(finish(-Int(EBADF))) }
+    moveHiddenAway(target)
+    let word = entry(target)
+    let departure = word == 0 ? Departure() : depart(target, word)
+    let result = duplicate()
+    departure.finish()
+    if result >= 0 { duplicated(descriptor, result) }
+    return result
+}
+
+/// The program wants the number of one of our hidden descriptors: it gets it, ours moves.
+private func moveHiddenAway(_ target: Int32) {
+    guard kind(entry(target)) == .hidden else { return }
+    let moved = hiddenCopy(of: target)
+    clearEntry(target)
+    guard moved >= 0 else { return }
+    setEntry(moved, nil, .hidden)
+    guard let table = unsafe descriptorTable else { return }
+    for number in 0..<4096 where unsafe table[number].load(ordering: .relaxed) & 7 == Kind.listener.rawValue {
+        guard let socket = unsafe streamSocket(Int32(number)) else { continue }
+        if unsafe socket.pointee.hidden == target { unsafe socket.pointee.hidden = moved }
+        for index in unsafe 0..<socket.pointee.pendingCount where unsafe socket.pointee.pending[index] == target {
+            unsafe socket.pointee.pending[index] = moved
+        }
+    }
+}
+
+/// A new number for the same thing.
+private func duplicated(_ descriptor: Int32, _ copy: Int32) {
+    let word = entry(descriptor)
+    guard word != 0 else { return }
+    let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~7)
+    switch kind(word) {
+    case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!.pointee.descriptors += 1
+    case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
+    case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!.pointee.references += 1
+    case .hidden, .none: return
+    }
+    unsafe setEntry(copy, pointer, kind(word))
+}
+
+// MARK: fcntl, ioctl
+
+@c(fcntl) public func hookControl(_ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?) -> Int32 {
+    if entry(descriptor) == 0 { return unsafe real.fcntl!(descriptor, Int(command), argument) }
+    return Int32(finish(control(descriptor, command, Int(bitPattern: argument))))
+}
+
+@c(fcntl64) public func hookControl64(_ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?) -> Int32 {
+    unsafe hookControl(descriptor, command, argument)
+}
+
+private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> Int {
+    if kind(entry(descriptor)) == .hidden { return -Int(EBADF) }
+    let result = sk_fcntl(descriptor, command, argument)
+    if result < 0 { return result }
+    switch command {
+    case F_DUPFD, 1030 /* F_DUPFD_CLOEXEC */: duplicated(descriptor, Int32(result))
+    case F_SETFL:
+        setNonBlocking(descriptor, argument & Int(Flag.nonBlock) != 0)
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
+            _ = sk_fcntl(descriptor, F_SETFL, argument | Int(Flag.nonBlock))
+        }
+    case F_GETFL:
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0, unsafe !socket.pointee.nonBlocking {
+            return result & ~Int(Flag.nonBlock)
+        }
+    default: break
+    }
+    return result
+}
+
+private func setNonBlocking(_ descriptor: Int32, _ on: Bool) {
+    if let end = endpoint(descriptor) {
+        if on { end.set(EndFlag.nonBlocking) } else { end.clear(EndFlag.nonBlocking) }
+    } else if let socket = unsafe streamSocket(descriptor) {
+        unsafe socket.pointee.nonBlocking = on
+    }
+}
+
+@c(ioctl) public func hookIoctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutableRawPointer?) -> Int32 {
+    if entry(descriptor) == 0 { return unsafe real.ioctl!(descriptor, Int(bitPattern: request), argument) }
+    return unsafe Int32(finish(ioctl(descriptor, request, argument)))
+}
+
+private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutableRawPointer?) -> Int {
+    let number = request & 0xffff_ffff
+    if number == 0x5421 /* FIONBIO */, let argument = unsafe argument {
+        let on = unsafe argument.loadUnaligned(as: Int32.self) != 0
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
+            unsafe socket.pointee.nonBlocking = on
+            return 0
+        }
+        let result = unsafe sk_ioctl(descriptor, number, argument)
+        if result == 0 { setNonBlocking(descriptor, on) }
+        return result
+    }
+    if let end = endpoint(descriptor), let argument = unsafe argument {
+        switch number {
+        case 0x541B /* FIONREAD */:
+            unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.readable()), as: Int32.self)
+            return 0
+        case 0x5411 /* SIOCOUTQ */:
+            unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.unsent()), as: Int32.self)
+            return 0
+        case 0x8905 /* SIOCATMARK */:
+            unsafe argument.storeBytes(of: end.atMark() ? 1 : 0, as: Int32.self)
+            return 0
+        default: break
+        }
+    }
+    return unsafe sk_ioctl(descriptor, number, argument)
+}
+
+// MARK: fork
+
+@c(fork) public func hookFork() -> Int32 {
+    if unsafe descriptorTable == nil { return real.fork!() }
+    // Both hold every end from here on; counted before there are two, so that neither can be late.
+    let generation = lockProcess()
+    shareEnds(1)
+    let child = real.fork!()
+    if child == 0 {
+        resetProcessLock()
+        identifyProcess()
+        unsafe forEachSet { unsafe $0.pointee.forgetArms() }
+        shareRecords()
+    } else {
+        if child < 0 { shareEnds(UInt32.max) }
+        unlockProcess(generation)
+    }
+    return child
+}
+
+/// A child of vfork would edit its parent's tables; an ordinary child edits its own.
+@c(vfork) public func hookVFork() -> Int32 {
+    if unsafe descriptorTable == nil { return real.fork!() }
+    return hookFork()
+}
+
+private func shareEnds(_ one: UInt32) {
+    eachEnd { end in
+        end.block.add32(Block.holders, one)
+        if one == 1 { end.set(EndFlag.forked) }
+    }
+}
+
+/// The child's own control blocks in the table.
+private func shareRecords() {
+    eachEnd { end in
+        let record = unsafe process.table.claim()
+        let old = unsafe end.local.pointee.record
+        typealias Record = SocketTable.Record
+        record.setAddress(
+            old.address(family: Record.family, host: Record.localAddress, port: Record.localPort), family: Record.family,
+            host: Record.localAddress, port: Record.localPort)
+        record.setAddress(
+            old.address(family: Record.family, host: Record.peerAddress, port: Record.peerPort), family: Record.family,
+            host: Record.peerAddress, port: Record.peerPort)
+        record.store32(Record.role, old.load32(Record.role))
+        record.store32(Record.descriptor, old.load32(Record.descriptor))
+        writeProgramName(record)
+        unsafe end.local.pointee.record = record
+    }
+}
+
+/// Every end of this process once.
+private func eachEnd(_ body: (Endpoint) -> Void) {
+    guard let table = unsafe descriptorTable else { return }
+    for number in 0..<highestDescriptor() {
+        let word = unsafe table[number].load(ordering: .relaxed)
+        guard word & 7 == Kind.endpoint.rawValue else { continue }
+        var seen = false
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
+        if unsafe local.pointee.descriptors > 1 {
+            for earlier in 0..<number where unsafe table[earlier].load(ordering: .relaxed) == word { seen = true }
+        }
+        if !seen { unsafe body(Endpoint(local)) }
+    }
+}
+
+private func highestDescriptor() -> Int {
+    var limits: (UInt64, UInt64) = (0, 0)
+    _ = unsafe withUnsafeMutableBytes(of: &limits) { unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self)) }
+    return Int(min(limits.0, UInt64(descriptorTableSize)))
+}

@@ -1,0 +1,165 @@
+import CSystem
+
+// Socket options: an endpoint answers for TCP; a TCP socket passes them on and remembers what it must
+// carry over to the endpoint that it may become.
+
+/// Which of our options a level and name stand for.
+private func ourOption(_ level: Int32, _ name: Int32) -> Option? {
+    switch (level, name) {
+    case (6, 1): .noDelay
+    case (6, 3): .cork
+    case (6, 4): .keepIdle
+    case (6, 5): .keepInterval
+    case (6, 6): .keepCount
+    case (6, 18): .userTimeout
+    case (1, 2): .reuseAddress
+    case (1, 7): .sendBuffer
+    case (1, 8): .receiveBuffer
+    case (1, 9): .keepAlive
+    case (1, 10): .oobInline
+    case (1, 18): .receiveLowWater
+    default: nil
+    }
+}
+
+extension Endpoint {
+    /// What a TCP socket of Linux says of options that nobody has set.
+    func setDefaultOptions() {
+        setOption(.sendBuffer, 2_626_560)
+        setOption(.receiveBuffer, 131_072)
+        setOption(.keepIdle, 7200)
+        setOption(.keepInterval, 75)
+        setOption(.keepCount, 9)
+        setOption(.receiveLowWater, 1)
+    }
+}
+
+private func timeout(_ value: UnsafeRawPointer, _ length: UInt32) -> UInt64? {
+    guard length >= 16 else { return nil }
+    let seconds = unsafe value.loadUnaligned(as: Int.self)
+    let micro = unsafe value.loadUnaligned(fromByteOffset: 8, as: Int.self)
+    guard micro >= 0 && micro < 1_000_000 else { return nil }
+    if seconds < 0 { return 1 }
+    return UInt64(min(seconds, 1 << 32)) * 1_000_000_000 + UInt64(micro) * 1000
+}
+
+/// SO_RCVTIMEO and SO_SNDTIMEO, whose numbers have a second form for 64-bit time.
+private func isReceiveTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 && (name == 20 || name == 66) }
+private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 && (name == 21 || name == 67) }
+
+@c(setsockopt) public func hookSetOption(
+    _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
+) -> Int32 {
+    if let end = endpoint(descriptor) { return unsafe Int32(finish(setOption(end, level, name, value, length))) }
+    let result = unsafe real.setsockopt!(descriptor, level, name, value, length)
+    guard result == 0, let socket = unsafe streamSocket(descriptor), let value = unsafe value else { return result }
+    if isReceiveTimeout(level, name) {
+        unsafe socket.pointee.receiveTimeout = unsafe timeout(value, length) ?? 0
+    } else if isSendTimeout(level, name) {
+        unsafe socket.pointee.sendTimeout = unsafe timeout(value, length) ?? 0
+    } else if level == 1 && name == 13 && length >= 8 {
+        unsafe remember(socket, .lingerOn, value.loadUnaligned(as: Int32.self))
+        unsafe remember(socket, .lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
+    } else if let option = ourOption(level, name), length >= 4 {
+        unsafe remember(socket, option, shown(option, value.loadUnaligned(as: Int32.self)))
+    }
+    return result
+}
+
+private func remember(_ socket: UnsafeMutablePointer<StreamSocket>, _ option: Option, _ value: Int32) {
+    unsafe socket.pointee.optionsSet |= 1 << UInt32(option.rawValue)
+    unsafe socket.pointee.options[option.rawValue] = value
+}
+
+/// The value that getsockopt gives back for one that was set.
+private func shown(_ option: Option, _ value: Int32) -> Int32 {
+    switch option {
+    case .sendBuffer: max(min(value, 1 << 29) &* 2, 4608)
+    case .receiveBuffer: max(min(value, 1 << 29) &* 2, 2304)
+    case .noDelay, .keepAlive, .reuseAddress, .oobInline, .cork: value != 0 ? 1 : 0
+    default: value
+    }
+}
+
+private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32) -> Int {
+    guard let value = unsafe value else { return -Int(EFAULT) }
+    if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
+        guard let nanoseconds = unsafe timeout(value, length) else { return length < 16 ? -Int(EINVAL) : -Int(EDOM) }
+        end.block.store64(isReceiveTimeout(level, name) ? Block.receiveTimeout : Block.sendTimeout, nanoseconds)
+        return 0
+    }
+    if level == 1 && name == 13 {
+        guard length >= 8 else { return -Int(EINVAL) }
+        unsafe end.setOption(.lingerOn, value.loadUnaligned(as: Int32.self))
+        unsafe end.setOption(.lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
+        return 0
+    }
+    if let option = ourOption(level, name) {
+        guard length >= 4 else { return -Int(EINVAL) }
+        unsafe end.setOption(option, shown(option, value.loadUnaligned(as: Int32.self)))
+        return 0
+    }
+    // Options without a meaning in memory (TOS, MARK, QUICKACK, congestion control) are taken and do nothing.
+    return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : -Int(ENOPROTOOPT)
+}
+
+@c(getsockopt) public func hookGetOption(
+    _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    guard let end = endpoint(descriptor), let value = unsafe value, let length = unsafe length else {
+        return unsafe real.getsockopt!(descriptor, level, name, value, length)
+    }
+    if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
+        let nanoseconds = end.block.load64(isReceiveTimeout(level, name) ? Block.receiveTimeout : Block.sendTimeout)
+        return unsafe give(value, length, Int(nanoseconds / 1_000_000_000), Int(nanoseconds % 1_000_000_000 / 1000))
+    }
+    if level == 6 && name == 11 { return unsafe giveInformation(value, length) }
+    if level == 1 && name == 13 {
+        var pair = (end.option(.lingerOn), end.option(.lingerSeconds))
+        return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 8) }
+    }
+    guard var answer = integerOption(end, level, name) else { return Int32(finish(-Int(ENOPROTOOPT))) }
+    return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
+}
+
+private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> Int32? {
+    if let option = ourOption(level, name) { return end.option(option) }
+    switch (level, name) {
+    case (1, 3): return 1  // SO_TYPE: SOCK_STREAM
+    case (1, 4):  // SO_ERROR
+        end.clear(EndFlag.connecting)
+        return end.takeError()
+    case (1, 30): return 0  // SO_ACCEPTCONN
+    case (1, 38): return 6  // SO_PROTOCOL: IPPROTO_TCP
+    case (1, 39): return Int32(end.block.load32(Block.family))  // SO_DOMAIN
+    case (6, 2): return 65483  // TCP_MAXSEG of loopback
+    case (41, 26): return 0  // IPV6_V6ONLY
+    default: return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : nil
+    }
+}
+
+/// TCP_INFO: the state alone.
+private func giveInformation(_ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
+    var information = InlineArray<32, UInt64>(repeating: 0)
+    return unsafe withUnsafeMutableBytes(of: &information) { bytes in
+        unsafe bytes[0] = 1  // TCP_ESTABLISHED
+        return unsafe give(value, length, bytes.baseAddress!, min(Int(length.pointee), 104))
+    }
+}
+
+private func give(
+    _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>, _ source: UnsafeRawPointer, _ size: Int
+) -> Int32 {
+    let count = unsafe min(size, Int(length.pointee))
+    unsafe memcpy(value, source, count)
+    unsafe length.pointee = UInt32(count)
+    return 0
+}
+
+private func give(
+    _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>, _ seconds: Int, _ micro: Int
+) -> Int32 {
+    var pair = (seconds, micro)
+    return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 16) }
+}

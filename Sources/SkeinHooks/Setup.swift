@@ -1,0 +1,155 @@
+import CSystem
+
+// Set-up of the library in a program: reads the environment, opens the table, finds the system's
+// functions. Writes nothing to descriptors 0 to 2: those may be a connection.
+
+/// Which connections may go over memory. From the environment: SKEIN_ONLY and SKEIN_NOT list ports,
+/// SKEIN_OFF switches everything off.
+struct Rules {
+    var enabled = false
+    var onlyCount = 0
+    var only = InlineArray<16, UInt16>(repeating: 0)
+    var notCount = 0
+    var not = InlineArray<16, UInt16>(repeating: 0)
+
+    func allows(_ address: Address) -> Bool {
+        for index in 0..<notCount where not[index] == address.port { return false }
+        if onlyCount == 0 { return true }
+        for index in 0..<onlyCount where only[index] == address.port { return true }
+        return false
+    }
+}
+
+@section(".init_array") @used
+let initialise: @convention(c) () -> Void = { setUp() }
+
+nonisolated(unsafe) private var isSetUp = false
+
+func setUp() {
+    if unsafe isSetUp { return }
+    unsafe isSetUp = true
+    unsafe realFunctions.find()
+    guard unsafe sk_environment("SKEIN_OFF") == nil, sk_is_secure() == 0 else { return }
+    identifyProcess()
+    readRules()
+    readSpinPolicy()
+    openRuntimeFolder()
+    unsafe rules.enabled = translates
+}
+
+private func readRules() {
+    if let list = unsafe sk_environment("SKEIN_ONLY") {
+        unsafe parsePorts(list) { port in
+            if unsafe rules.onlyCount < 16 {
+                unsafe rules.only[rules.onlyCount] = port
+                unsafe rules.onlyCount += 1
+            }
+        }
+    }
+    if let list = unsafe sk_environment("SKEIN_NOT") {
+        unsafe parsePorts(list) { port in
+            if unsafe rules.notCount < 16 {
+                unsafe rules.not[rules.notCount] = port
+                unsafe rules.notCount += 1
+            }
+        }
+    }
+}
+
+private func parsePorts(_ text: UnsafePointer<CChar>, _ body: (UInt16) -> Void) {
+    var value: UInt32 = 0
+    var digits = false
+    var index = 0
+    while true {
+        let byte = unsafe text[index]
+        if byte >= 48 && byte <= 57 {
+            value = min(value * 10 + UInt32(byte) - 48, 65536)
+            digits = true
+        } else {
+            if digits && value < 65536 { body(UInt16(value)) }
+            value = 0
+            digits = false
+            if byte == 0 { return }
+        }
+        index += 1
+    }
+}
+
+private func readSpinPolicy() {
+    guard let text = unsafe sk_environment("SKEIN_SPIN") else { return }
+    if unsafe strcmp(text, "off") == 0 { unsafe process.spinPolicy = .off }
+    if unsafe strcmp(text, "fixed") == 0 { unsafe process.spinPolicy = .fixed }
+}
+
+/// The user's own folder below the host's runtime folder, with the user's socket table. Its absence
+/// harms nothing but `skein ls`.
+private func openRuntimeFolder() {
+    var path = Text()
+    if let given = unsafe sk_environment("SKEIN_DIR") {
+        unsafe path.append(cString: given)
+    } else {
+        path.append("/run/skein")
+    }
+    var folder = unsafe path.withCString { unsafe sk_openat(-100, $0, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
+    if unsafe folder < 0 && sk_environment("SKEIN_DIR") == nil {
+        if unsafe process.effectiveUser == 0 {
+            folder = unsafe path.withCString { name in
+                if unsafe sk_mkdirat(-100, name, 0o1777) < 0 { return -1 }
+                let made = unsafe sk_openat(-100, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+                if made >= 0 { _ = sk_fchmod(Int32(made), 0o1777) }
+                return made
+            }
+        }
+    }
+    if unsafe folder < 0 && sk_environment("SKEIN_DIR") == nil {
+        path = Text("/tmp/skein-")
+        unsafe path.append(decimal: UInt64(process.effectiveUser))
+        folder = unsafe path.withCString { name in
+            _ = unsafe sk_mkdirat(-100, name, 0o700)
+            return unsafe sk_openat(-100, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0)
+        }
+    }
+    guard folder >= 0 else { return }
+    defer { _ = sk_close(Int32(folder)) }
+    guard isTrustworthy(Int32(folder), shared: true) else { return }
+    var own = Text()
+    unsafe own.append(decimal: UInt64(process.effectiveUser))
+    let mine = unsafe own.withCString { name -> Int in
+        _ = unsafe sk_mkdirat(Int32(folder), name, 0o755)
+        return unsafe sk_openat(Int32(folder), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0)
+    }
+    guard mine >= 0 else { return }
+    defer { _ = sk_close(Int32(mine)) }
+    guard isTrustworthy(Int32(mine), shared: false) else { return }
+    unsafe process.table.open(folder: Int32(mine))
+}
+
+/// A folder that others could tamper with is not used: wrong owner, or writable without the sticky bit.
+private func isTrustworthy(_ folder: Int32, shared: Bool) -> Bool {
+    var status = stat()
+    guard unsafe sk_fstat(folder, &status) == 0 else { return false }
+    if unsafe status.st_uid == process.effectiveUser && status.st_mode & 0o022 == 0 { return true }
+    return unsafe shared && (status.st_uid == 0 || status.st_uid == process.effectiveUser) && status.st_mode & 0o1000 != 0
+}
+
+/// The program's name in a control block, for `skein ls`.
+func writeProgramName(_ record: SharedMemory) {
+    var name = InlineArray<2, UInt64>(repeating: 0)
+    _ = unsafe withUnsafeMutableBytes(of: &name) { unsafe sk_get_name($0.baseAddress!) }
+    record.store64(SocketTable.Record.program, name[0])
+    record.store64(SocketTable.Record.program + 8, name[1])
+}
+
+/// A line in SKEIN_LOG for a connection that goes over TCP although both ends may be under Skein.
+func logFallBack(_ descriptor: Int32, _ reason: Reason) {
+    guard reason != .none, let path = unsafe sk_environment("SKEIN_LOG") else { return }
+    var line = Text("skein: descriptor ")
+    line.append(decimal: UInt64(descriptor))
+    line.append(" goes over TCP: ")
+    line.append(reason.text)
+    line.append("\n")
+    let file = unsafe sk_openat(-100, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o600)
+    guard file >= 0 else { return }
+    _ = unsafe line.withCString { unsafe sk_write(Int32(file), $0, line.count) }
+    _ = sk_close(Int32(file))
+}

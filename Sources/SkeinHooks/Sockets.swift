@@ -1,0 +1,380 @@
+import CSystem
+
+// Making, naming and connecting sockets. A TCP socket is the kernel's until it is connected to a
+// listener of this host that is under Skein too.
+
+/// Rules of this process, from the environment (`Setup.swift`).
+nonisolated(unsafe) var rules = Rules()
+
+// MARK: socket, bind, listen
+
+@c(socket) public func hookSocket(_ family: Int32, _ type: Int32, _ protocolNumber: Int32) -> Int32 {
+    let descriptor = real.socket!(family, type, protocolNumber)
+    guard descriptor >= 0, unsafe rules.enabled, family == AF_INET || family == AF_INET6, type & 0xf == 1,
+        protocolNumber == 0 || protocolNumber == 6
+    else { return descriptor }
+    unsafe setEntry(descriptor, makeCell(StreamSocket(family: family)), .stream)
+    return descriptor
+}
+
+@c(bind) public func hookBind(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
+    let result = unsafe real.bind!(descriptor, address, length)
+    if result == 0, let socket = unsafe streamSocket(descriptor) { unsafe socket.pointee.bound = true }
+    return result
+}
+
+@c(listen) public func hookListen(_ descriptor: Int32, _ backlog: Int32) -> Int32 {
+    let result = real.listen!(descriptor, backlog)
+    if result == 0 {
+        if let socket = unsafe streamSocket(descriptor) {
+            unsafe beginListening(descriptor, socket, backlog)
+        } else if unsafe descriptorTable != nil || rules.enabled {
+            adoptListener(descriptor, backlog)
+        }
+    }
+    return result
+}
+
+/// A listener made before this image, or by a parent without us: under Skein from now on.
+func adoptListener(_ descriptor: Int32, _ backlog: Int32) {
+    var family: Int32 = 0
+    var length: UInt32 = 4
+    guard unsafe rules.enabled, entry(descriptor) == 0, unsafe sk_getsockopt(descriptor, SOL_SOCKET, 39 /* SO_DOMAIN */, &family, &length) == 0,
+        family == AF_INET || family == AF_INET6
+    else { return }
+    var type: Int32 = 0
+    length = 4
+    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 3 /* SO_TYPE */, &type, &length) == 0, type == 1 else { return }
+    guard let socket = unsafe makeCell(StreamSocket(family: family)) else { return }
+    unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
+    unsafe setEntry(descriptor, socket, .stream)
+    unsafe beginListening(descriptor, socket, backlog)
+}
+
+private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ backlog: Int32) {
+    if unsafe socket.pointee.hidden >= 0 {
+        _ = unsafe sk_listen(socket.pointee.hidden, max(backlog, 1))
+        return
+    }
+    var raw = InlineArray<4, UInt64>(repeating: 0)
+    var length: UInt32 = 32
+    let bound = unsafe withUnsafeMutableBytes(of: &raw) { bytes -> Address? in
+        guard unsafe sk_getsockname(descriptor, bytes.baseAddress!, &length) == 0 else { return nil }
+        return unsafe Address(bytes.baseAddress!, length: length)
+    }
+    guard let bound, unsafe rules.allows(bound), let cookie = cookie(of: descriptor) else { return }
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
+    guard made >= 0 else { return }
+    let hidden = hide(Int32(made))
+    guard hidden >= 0 else { return }
+    let name = HiddenName(cookie: cookie)
+    var address = name.address
+    guard unsafe sk_bind(hidden, &address, name.length) == 0, sk_listen(hidden, max(backlog, 1)) == 0 else {
+        _ = sk_close(hidden)
+        return
+    }
+    unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
+    // Accept must never block in the kernel on one queue while the other has a connection.
+    _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
+    unsafe socket.pointee.hidden = hidden
+    unsafe socket.pointee.bound4or6 = bound
+    setEntry(hidden, nil, .hidden)
+    unsafe setEntry(descriptor, socket, .listener)
+    let record = withProcessLock { unsafe process.table.claim() }
+    typealias Record = SocketTable.Record
+    record.setAddress(bound, family: Record.family, host: Record.localAddress, port: Record.localPort)
+    record.store32(Record.descriptor, UInt32(descriptor))
+    record.store32(Record.role, SocketTable.Role.listener)
+    writeProgramName(record)
+    unsafe socket.pointee.record = record
+    unsafe followListener(descriptor, socket)
+}
+
+// MARK: connect
+
+@c(connect) public func hookConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
+    if let end = endpoint(descriptor) { return Int32(finish(connectAgain(end))) }
+    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden < 0 else {
+        return unsafe real.connect!(descriptor, address, length)
+    }
+    let savedErrno = sk_errno()
+    if let target = unsafe Address(address, length: length) {
+        let outcome = unsafe connectThroughMemory(descriptor, socket, target)
+        if outcome.connected { return Int32(finish(outcome.result)) }
+        unsafe socket.pointee.reason = outcome.reason
+    }
+    sk_set_errno(savedErrno)
+    let result = unsafe real.connect!(descriptor, address, length)
+    if result == 0 || sk_errno() == EINPROGRESS {
+        let reason = unsafe socket.pointee.reason
+        withProcessLock {
+            unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1)
+        }
+        logFallBack(descriptor, reason)
+    }
+    return result
+}
+
+/// A second connect on a connected socket: success once after a non-blocking one, then EISCONN.
+private func connectAgain(_ end: Endpoint) -> Int {
+    if end.has(EndFlag.connecting) {
+        end.clear(EndFlag.connecting)
+        let error = end.takeError()
+        return error == 0 ? 0 : -Int(error)
+    }
+    return -Int(EISCONN)
+}
+
+private func connectThroughMemory(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ address: Address
+) -> (connected: Bool, result: Int, reason: Reason) {
+    let target = address.orLoopback()
+    guard target.port != 0, unsafe socket.pointee.family == Int32(target.family) else { return (false, 0, .noListener) }
+    guard unsafe rules.allows(target) else { return (false, 0, .refusedByRule) }
+    guard unsafe socket.pointee.descriptors == 1 && !socket.pointee.shared else { return (false, 0, .duplicated) }
+    guard isLocal(target) else { return (false, 0, .notLocal) }
+    var client = target
+    if unsafe socket.pointee.bound {
+        guard let own = boundAddress(descriptor), own.isAny || own.unmapped().sameHost(as: target.unmapped()) else {
+            return (false, 0, .boundElsewhere)
+        }
+        client.port = own.port
+    } else {
+        client.port = nextClientPort()
+    }
+    guard let listener = findListener(target) else { return (false, 0, .noListener) }
+    let made = connectEnd(to: target, from: client, listener: listener)
+    guard let end = made.endpoint else { return (false, 0, made.reason) }
+    // From here on nothing can fail but the exchange of the descriptor itself.
+    let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
+    let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
+    let registrations = registrationsOf(descriptor)
+    _ = sk_fcntl(made.descriptor, F_SETFL, statusFlags & Int(Flag.nonBlock | 0o2000 /* O_APPEND */))
+    let placed = sk_dup3(made.descriptor, descriptor, closeOnExec ? Flag.closeOnExec : 0)
+    _ = sk_close(made.descriptor)
+    guard placed >= 0 else {
+        end.release(connected: false)
+        return (false, 0, .noDescriptor)
+    }
+    unsafe takeOptions(end, from: socket)
+    let nonBlocking = statusFlags & Int(Flag.nonBlock) != 0
+    if nonBlocking {
+        end.set(EndFlag.nonBlocking)
+        end.set(EndFlag.connecting)
+    }
+    installEndpoint(end, descriptor)
+    unsafe free(socket)
+    replay(registrations, descriptor, end)
+    return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
+}
+
+private func boundAddress(_ descriptor: Int32) -> Address? {
+    var raw = InlineArray<4, UInt64>(repeating: 0)
+    var length: UInt32 = 32
+    return unsafe withUnsafeMutableBytes(of: &raw) { bytes in
+        guard unsafe sk_getsockname(descriptor, bytes.baseAddress!, &length) == 0 else { return nil }
+        return unsafe Address(bytes.baseAddress!, length: length)
+    }
+}
+
+nonisolated(unsafe) private var portCounter: UInt32 = 0
+
+/// A port to show for an unbound client, from the range 32768 to 60999; the kernel's range for TCP too.
+/// It is a name, not a claim: two processes may show the same, as two hosts behind one address may.
+private func nextClientPort() -> UInt16 {
+    let range: UInt32 = 28232
+    let start = unsafe UInt32(bitPattern: process.processIdentifier) &* 2_654_435_761
+    unsafe portCounter = unsafe portCounter &+ 1
+    return unsafe UInt16(32768 + (start &+ portCounter) % range)
+}
+
+func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
+    unsafe end.local.pointee.descriptors = 1
+    let record = unsafe end.local.pointee.record
+    record.store32(SocketTable.Record.descriptor, UInt32(descriptor))
+    writeProgramName(record)
+    unsafe setEntry(descriptor, end.local, .endpoint)
+}
+
+private func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
+    end.setDefaultOptions()
+    for index in 0..<14 where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
+        unsafe end.setOption(Option(rawValue: index)!, socket.pointee.options[index])
+    }
+    unsafe end.block.store64(Block.receiveTimeout, socket.pointee.receiveTimeout)
+    unsafe end.block.store64(Block.sendTimeout, socket.pointee.sendTimeout)
+}
+
+// MARK: accept
+
+@c(accept) public func hookAccept(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 { unsafe hookAccept4(descriptor, address, length, 0) }
+
+@c(accept4) public func hookAccept4(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int32 {
+    if unsafe descriptorTable == nil || entry(descriptor) == 0 { adoptIfListening(descriptor) }
+    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 else {
+        let result = unsafe real.accept4!(descriptor, address, length, flags)
+        return result
+    }
+    return unsafe Int32(finish(accept(descriptor, socket, address, length, flags)))
+}
+
+private func adoptIfListening(_ descriptor: Int32) {
+    guard unsafe rules.enabled else { return }
+    var listening: Int32 = 0
+    var length: UInt32 = 4
+    if unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0 && listening != 0 {
+        adoptListener(descriptor, 128)
+    }
+}
+
+private func accept(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    guard flags & ~(Flag.nonBlock | Flag.closeOnExec) == 0 else { return -Int(EINVAL) }
+    let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
+    while true {
+        unsafe socket.pointee.turn.toggle()
+        for queue in 0..<2 {
+            let result =
+                unsafe (queue == 0) == socket.pointee.turn
+                ? acceptFromMemory(socket, address, length, flags)
+                : acceptFromKernel(descriptor, address, length, flags)
+            if result != -Int(EAGAIN) { return result }
+        }
+        if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
+        let error = unsafe waitForConnection(descriptor, socket, start)
+        if error != 0 { return -error }
+    }
+}
+
+private func acceptFromKernel(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    let accepted = unsafe sk_accept4(descriptor, address, length, flags)
+    if accepted >= 0 { withProcessLock { unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1) } }
+    return accepted
+}
+
+private func acceptFromMemory(
+    _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    for index in unsafe 0..<socket.pointee.pendingCount {
+        let waiting = unsafe socket.pointee.pending[index]
+        let greeting = unsafe acceptEnd(waiting, bound: socket.pointee.bound4or6)
+        if case .again = greeting { continue }
+        unsafe removePending(socket, index)
+        if case .endpoint(let end) = greeting {
+            // It was kept above the program's numbers; the program gets the lowest free one.
+            let moved = sk_fcntl(waiting, 1030 /* F_DUPFD_CLOEXEC */, 0)
+            _ = sk_close(waiting)
+            if moved < 0 {
+                end.release(connected: false)
+                return moved
+            }
+            if flags & Flag.closeOnExec == 0 { _ = sk_fcntl(Int32(moved), F_SETFD, 0) }
+            if flags & Flag.nonBlock != 0 { _ = sk_fcntl(Int32(moved), F_SETFL, Int(Flag.nonBlock)) }
+            return unsafe finishAccept(end, Int32(moved), socket, address, length, flags)
+        }
+        _ = sk_close(waiting)
+        return -Int(EAGAIN)
+    }
+    while true {
+        let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
+        guard accepted >= 0 else { return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted }
+        let descriptor = Int32(accepted)
+        switch unsafe acceptEnd(descriptor, bound: socket.pointee.bound4or6) {
+        case .endpoint(let end): return unsafe finishAccept(end, descriptor, socket, address, length, flags)
+        case .refused: _ = sk_close(descriptor)
+        case .again: unsafe keepPending(socket, descriptor)
+        }
+    }
+}
+
+private func finishAccept(
+    _ end: Endpoint, _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>,
+    _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    unsafe takeOptions(end, from: socket)
+    if flags & Flag.nonBlock != 0 { end.set(EndFlag.nonBlocking) }
+    installEndpoint(end, descriptor)
+    unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
+    return Int(descriptor)
+}
+
+/// A client that has connected but not said hello yet (it was interrupted in between) holds nobody up.
+private func keepPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ descriptor: Int32) {
+    if unsafe socket.pointee.pendingCount == 16 {
+        _ = unsafe sk_close(socket.pointee.pending[0])
+        unsafe removePending(socket, 0)
+    }
+    let kept = hide(descriptor)
+    if kept < 0 { return }
+    setEntry(kept, nil, .hidden)
+    unsafe socket.pointee.pending[socket.pointee.pendingCount] = kept
+    unsafe socket.pointee.pendingCount += 1
+    unsafe followPending(socket, kept)
+}
+
+private func removePending(_ socket: UnsafeMutablePointer<StreamSocket>, _ index: Int) {
+    unsafe clearEntry(socket.pointee.pending[index])
+    for later in unsafe index + 1..<max(socket.pointee.pendingCount, index + 1) {
+        unsafe socket.pointee.pending[later - 1] = unsafe socket.pointee.pending[later]
+    }
+    unsafe socket.pointee.pendingCount -= 1
+}
+
+/// Sleeps until either queue may have a connection; 0, or the errno.
+private func waitForConnection(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64) -> Int {
+    var items = InlineArray<18, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
+    items[0].fd = descriptor
+    items[1].fd = unsafe socket.pointee.hidden
+    for index in unsafe 0..<socket.pointee.pendingCount { items[index + 2].fd = unsafe socket.pointee.pending[index] }
+    let count = unsafe UInt(2 + socket.pointee.pendingCount)
+    var timeout = timespec(tv_sec: 0, tv_nsec: 0)
+    let limited = unsafe socket.pointee.receiveTimeout != 0
+    if limited {
+        let end = unsafe start &+ socket.pointee.receiveTimeout
+        let now = sk_now()
+        if now >= end { return Int(EAGAIN) }
+        timeout = timespec(tv_sec: Int((end - now) / 1_000_000_000), tv_nsec: Int((end - now) % 1_000_000_000))
+    }
+    let result = unsafe withUnsafeMutableBytes(of: &items) { bytes in
+        unsafe withUnsafePointer(to: &timeout) {
+            unsafe sk_ppoll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), count, limited ? $0 : nil, nil)
+        }
+    }
+    return result < 0 ? -result : 0
+}
+
+// MARK: Names
+
+@c(getsockname) public func hookGetSocketName(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    guard let end = endpoint(descriptor) else { return unsafe real.getsockname!(descriptor, address, length) }
+    unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(address, length)
+    return 0
+}
+
+@c(getpeername) public func hookGetPeerName(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    guard let end = endpoint(descriptor) else { return unsafe real.getpeername!(descriptor, address, length) }
+    if end.has(EndFlag.hungUp | EndFlag.violated) && end.ending().reset { return Int32(finish(-Int(ENOTCONN))) }
+    unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
+    return 0
+}
+
+@c(shutdown) public func hookShutdown(_ descriptor: Int32, _ how: Int32) -> Int32 {
+    guard let end = endpoint(descriptor) else {
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 { _ = unsafe sk_shutdown(socket.pointee.hidden, how) }
+        return real.shutdown!(descriptor, how)
+    }
+    return Int32(finish(end.shutDown(descriptor, how: how)))
+}

@@ -1,0 +1,345 @@
+import CSystem
+
+/// The byte stream of an endpoint, with TCP's answers. Results are counts or minus the errno.
+
+/// Where the data of a call lies; one vector or many.
+@safe
+struct Vectors {
+    var base: UnsafePointer<iovec>
+    var count: Int
+
+    var total: Int {
+        var sum = 0
+        for index in 0..<count { unsafe sum &+= base[index].iov_len }
+        return sum
+    }
+}
+
+let pollIn: UInt32 = 0x001
+let pollPriority: UInt32 = 0x002
+let pollOut: UInt32 = 0x004
+let pollError: UInt32 = 0x008
+let pollHangUp: UInt32 = 0x010
+let pollInNormal: UInt32 = 0x040
+let pollOutNormal: UInt32 = 0x100
+let pollReadHangUp: UInt32 = 0x2000
+
+extension Endpoint {
+    /// TCP's poll bits, from the ring and what the kernel has said of the peer.
+    @inline(__always) func readiness() -> UInt32 {
+        let flags = block.load32(Block.flags)
+        let ending = self.ending()
+        let receiveShut = ending.finished || ending.reset || flags & EndFlag.readShut != 0
+        let sendShut = ending.reset || flags & (EndFlag.writeShut | EndFlag.broken) != 0
+        var bits: UInt32 = 0
+        if receiveShut { bits |= pollIn | pollInNormal | pollReadHangUp }
+        if receiveShut && sendShut { bits |= pollHangUp }
+        if readable() > 0 { bits |= pollIn | pollInNormal }
+        if sendShut || isWritable() { bits |= pollOut | pollOutNormal }
+        if ending.reset || flags & EndFlag.broken != 0, flags & EndFlag.resetReported == 0 { bits |= pollError }
+        if urgentWaits() { bits |= pollPriority }
+        return bits
+    }
+
+    /// The pending error, once: what SO_ERROR, a read or a write reports.
+    func takeError() -> Int32 {
+        let flags = block.load32(Block.flags)
+        if flags & EndFlag.resetReported != 0 { return 0 }
+        if flags & EndFlag.broken != 0 {
+            set(EndFlag.resetReported)
+            return EPIPE
+        }
+        if ending().reset {
+            set(EndFlag.resetReported)
+            return ECONNRESET
+        }
+        return 0
+    }
+
+    // MARK: Receiving
+
+    func receive(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
+        if flags & Flag.outOfBand != 0 { return receiveUrgent(vectors, flags: flags) }
+        let total = vectors.total
+        if total == 0 { return 0 }
+        var done = 0
+        var deadline: UInt64 = 0
+        while true {
+            skipUrgent()
+            done += takeAll(vectors, from: done, flags: flags)
+            if done > 0 && (flags & Flag.waitAll == 0 || done == total || flags & Flag.peek != 0) { break }
+            if has(EndFlag.readShut) { break }
+            let ending = self.ending()
+            if ending.finished || ending.reset {
+                // What came before the end is read first.
+                if readable() > 0 { continue }
+                if done == 0 && ending.reset && !ending.finished {
+                    let error = takeError()
+                    if error != 0 { return -Int(error) }
+                }
+                break
+            }
+            if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
+                if done > 0 { break }
+                if noticeGone(descriptor) { continue }
+                return -Int(EAGAIN)
+            }
+            if deadline == 0 { deadline = self.deadline(Block.receiveTimeout) }
+            let error = waitUntil(descriptor, reading: true, deadline: deadline)
+            if error != 0 {
+                if done > 0 { break }
+                return -Int(error)
+            }
+        }
+        if done > 0 && flags & Flag.peek == 0 { received(done, descriptor) }
+        return done
+    }
+
+    @inline(__always) private func received(_ count: Int, _ descriptor: Int32) {
+        let record = unsafe local.pointee.record
+        record.store64(SocketTable.Record.bytesIn, record.load64(SocketTable.Record.bytesIn) &+ UInt64(count))
+        mine.store32(Layout.processor, UInt32(truncatingIfNeeded: sk_cpu()) &+ 1)
+        wakeWriter(descriptor)
+    }
+
+    /// Copies what there is into the vectors, beginning `from` bytes into them.
+    @inline(__always) private func takeAll(_ vectors: Vectors, from: Int, flags: Int) -> Int {
+        var skip = from
+        var done = 0
+        for index in 0..<vectors.count {
+            let vector = unsafe vectors.base[index]
+            if unsafe skip >= vector.iov_len {
+                unsafe skip -= vector.iov_len
+                continue
+            }
+            let wanted = unsafe vector.iov_len - skip
+            let taken: Int
+            if flags & Flag.truncate != 0 && flags & Flag.peek == 0 {
+                taken = drop(wanted)
+            } else {
+                taken = unsafe take(
+                    into: vector.iov_base.advanced(by: skip), count: wanted, peek: flags & Flag.peek != 0,
+                    skipping: flags & Flag.peek != 0 ? done : 0)
+            }
+            done += taken
+            skip = 0
+            if taken < wanted {
+                // A run may end early at an urgent byte or a change of ring: a second look is cheap.
+                if taken == 0 || readable() <= (flags & Flag.peek != 0 ? done : 0) { break }
+                if block.load64(Block.urgentSeen) != peer.load64(Layout.urgent) { break }
+            }
+        }
+        return done
+    }
+
+    /// MSG_TRUNC on a stream: bytes are dropped, not copied.
+    private func drop(_ count: Int) -> Int {
+        var dropped = 0
+        var scrap = InlineArray<512, UInt64>(repeating: 0)
+        unsafe withUnsafeMutableBytes(of: &scrap) { bytes in
+            while dropped < count {
+                let taken = unsafe take(into: bytes.baseAddress!, count: min(bytes.count, count - dropped), peek: false)
+                if taken == 0 { break }
+                dropped += taken
+            }
+        }
+        return dropped
+    }
+
+    private func receiveUrgent(_ vectors: Vectors, flags: Int) -> Int {
+        guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
+            return ending().finished ? 0 : -Int(EINVAL)
+        }
+        if unsafe vectors.count > 0 && vectors.base[0].iov_len > 0 {
+            unsafe vectors.base[0].iov_base.storeBytes(of: byte, as: UInt8.self)
+        }
+        return 1
+    }
+
+    // MARK: Sending
+
+    func send(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
+        var done = 0
+        var deadline: UInt64 = 0
+        for index in 0..<vectors.count {
+            let vector = unsafe vectors.base[index]
+            var offset = 0
+            while unsafe offset < vector.iov_len {
+                let refusal = sendingRefused(descriptor, flags: flags)
+                if refusal != 0 {
+                    if done > 0 { return sent(done, descriptor) }
+                    if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13 /* SIGPIPE */) }
+                    return -Int(refusal)
+                }
+                if swallows() {
+                    // TCP takes the first write after the peer closed, and hears the reset then.
+                    set(EndFlag.broken)
+                    return vectors.total
+                }
+                let last = index == vectors.count - 1
+                let urgent = flags & Flag.outOfBand != 0 && last
+                let put = unsafe self.put(
+                    from: vector.iov_base.advanced(by: offset), count: vector.iov_len - offset, urgent: urgent)
+                if put > 0 {
+                    offset += put
+                    done += put
+                    if unsafe offset < vector.iov_len { wakeReader(descriptor) }
+                    continue
+                }
+                unsafe local.pointee.wantsSpace = true
+                if done > 0 { wakeReader(descriptor) }
+                if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
+                    if done > 0 { return sent(done, descriptor) }
+                    if noticeGone(descriptor) { continue }
+                    return -Int(EAGAIN)
+                }
+                if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
+                let error = waitUntil(descriptor, reading: false, deadline: deadline)
+                if error != 0 { return done > 0 ? sent(done, descriptor) : -Int(error) }
+            }
+        }
+        return sent(done, descriptor)
+    }
+
+    @inline(__always) private func sent(_ count: Int, _ descriptor: Int32) -> Int {
+        let record = unsafe local.pointee.record
+        record.store64(SocketTable.Record.bytesOut, record.load64(SocketTable.Record.bytesOut) &+ UInt64(count))
+        mine.store32(Layout.processor, UInt32(truncatingIfNeeded: sk_cpu()) &+ 1)
+        wakeReader(descriptor)
+        return count
+    }
+
+    @inline(__always) private func sendingRefused(_ descriptor: Int32, flags: Int) -> Int32 {
+        noticeHint(descriptor)
+        let own = block.load32(Block.flags)
+        if own & (EndFlag.writeShut | EndFlag.broken) != 0 {
+            if own & EndFlag.writeShut == 0 { _ = takeError() }
+            return EPIPE
+        }
+        if ending().reset {
+            let error = takeError()
+            return error != 0 ? error : EPIPE
+        }
+        return 0
+    }
+
+    private func swallows() -> Bool { has(EndFlag.hungUp) }
+
+    /// Bytes that the next write takes at once, after waiting for some; minus the errno when it must not wait.
+    func waitForRoom(_ descriptor: Int32, dontWait: Bool) -> Int {
+        while true {
+            let room = writable()
+            if room > 0 || ending().reset || has(EndFlag.hungUp) { return max(room, 1) }
+            if dontWait || has(EndFlag.nonBlocking) { return -Int(EAGAIN) }
+            let error = waitUntil(descriptor, reading: false, deadline: deadline(Block.sendTimeout))
+            if error != 0 { return -Int(error) }
+        }
+    }
+
+    // MARK: Ends
+
+    func shutDown(_ descriptor: Int32, how: Int32) -> Int {
+        guard how >= 0 && how <= 2 else { return -Int(EINVAL) }
+        if ending().reset { return -Int(ENOTCONN) }
+        if how != 0 {
+            set(EndFlag.writeShut)
+            mine.or32(Layout.state, EndState.finished)
+            wakeReader(descriptor)
+        }
+        if how != 1 {
+            set(EndFlag.readShut)
+            mine.or32(Layout.state, EndState.readShut)
+        }
+        if how == 2 {
+            // Wakes this end's own sleepers; the peer has its end of file from the ring already.
+            _ = sk_shutdown(descriptor, 2)
+            mine.add32(Layout.hint, 1)
+        }
+        return 0
+    }
+
+    // MARK: Waiting
+
+    private func deadline(_ timeout: Int) -> UInt64 {
+        let nanoseconds = block.load64(timeout)
+        return nanoseconds == 0 ? UInt64.max : sk_now() &+ nanoseconds
+    }
+
+    /// A read or write that found nothing to do asks the kernel now and then whether the peer lives.
+    func noticeGone(_ descriptor: Int32) -> Bool {
+        if has(EndFlag.hungUp) { return false }
+        if unsafe peer.load32(Layout.hint) == local.pointee.seenHint {
+            let now = sk_now()
+            if unsafe now &- process.lastKernelLook < 20_000 { return false }
+            unsafe process.lastKernelLook = now
+        }
+        askKernel(descriptor)
+        return has(EndFlag.hungUp)
+    }
+
+    @inline(__always) private func isReady(_ reading: Bool) -> Bool {
+        if reading {
+            if readable() > 0 || has(EndFlag.readShut) { return true }
+        } else {
+            if isWritable() || has(EndFlag.writeShut) { return true }
+        }
+        let ending = self.ending()
+        return unsafe ending.reset || (reading && ending.finished)
+            || has(EndFlag.hungUp) || peer.load32(Layout.hint) != local.pointee.seenHint
+    }
+
+    /// Waits until reading or writing has something to do. 0, or the errno that ends the call.
+    private func waitUntil(_ descriptor: Int32, reading: Bool, deadline: UInt64) -> Int32 {
+        noticeHint(descriptor)
+        if unsafe local.pointee.spin.wait(
+            policy: process.spinPolicy, peerProcessor: peer.load32(Layout.processor), processors: process.processors,
+            ready: { isReady(reading) })
+        {
+            noticeHint(descriptor)
+            return 0
+        }
+        let sleepers = reading ? Layout.readSleepers : Layout.writeSleepers
+        mine.add32(sleepers, 1)
+        defer { mine.subtract32(sleepers, 1) }
+        while true {
+            if isReady(reading) {
+                noticeHint(descriptor)
+                return 0
+            }
+            let result = sleep(descriptor, reading: reading, deadline: deadline)
+            if result != 0 { return result }
+        }
+    }
+
+    /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
+    private func sleep(_ descriptor: Int32, reading: Bool, deadline: UInt64) -> Int32 {
+        let company = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > 1
+        let record = unsafe local.pointee.record
+        record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
+        if deadline == UInt64.max && !company {
+            // Restarts after a signal exactly where the program's own read would; takes the bell with it.
+            var byte: UInt64 = 0
+            let result = unsafe sk_recvfrom(descriptor, &byte, 8, 0)
+            if result == -Int(EINTR) || result == -Int(EAGAIN) || result == -Int(EBADF) { return Int32(-result) }
+            if result > 0 { set(EndFlag.violated) }
+            if result < 0 || !isReady(reading) { askKernel(descriptor) }
+            return 0
+        }
+        let now = sk_now()
+        if now >= deadline { return EAGAIN }
+        // In company one sleeper may take the bell of another: nobody sleeps long then.
+        let nanoseconds = company ? min(deadline - now, 10_000_000) : deadline - now
+        var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
+        if result < 0 { return Int32(-result) }
+        if result > 0 {
+            if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
+                set(EndFlag.hungUp)
+            } else if !isReady(reading) {
+                drain(descriptor)
+            }
+        }
+        return 0
+    }
+}

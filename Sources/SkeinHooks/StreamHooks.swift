@@ -1,0 +1,219 @@
+import CSystem
+
+// The calls that move bytes. Each looks its descriptor up and passes to the system what is not ours.
+
+@inline(__always)
+private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body: (Vectors) -> Result) -> Result {
+    var vector = unsafe iovec(iov_base: buffer, iov_len: count)
+    return unsafe withUnsafePointer(to: &vector) { unsafe body(Vectors(base: $0, count: 1)) }
+}
+
+@c(read) public func hookRead(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int) -> Int {
+    guard let end = endpoint(descriptor) else { return unsafe real.read!(descriptor, buffer, count) }
+    return unsafe finish(withVector(buffer, count) { end.receive(descriptor, $0, flags: 0) })
+}
+
+@c(write) public func hookWrite(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int) -> Int {
+    guard let end = endpoint(descriptor) else { return unsafe real.write!(descriptor, buffer, count) }
+    return unsafe finish(withVector(buffer, count) { end.send(descriptor, $0, flags: 0) })
+}
+
+@c(recv) public func hookRecv(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32) -> Int {
+    guard let end = endpoint(descriptor) else { return unsafe real.recv!(descriptor, buffer, count, flags) }
+    return unsafe finish(withVector(buffer, count) { end.receive(descriptor, $0, flags: Int(flags)) })
+}
+
+@c(send) public func hookSend(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32) -> Int {
+    guard let end = endpoint(descriptor) else { return unsafe real.send!(descriptor, buffer, count, flags) }
+    return unsafe finish(withVector(buffer, count) { end.send(descriptor, $0, flags: Int(flags)) })
+}
+
+@c(recvfrom) public func hookRecvFrom(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32,
+    _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutableRawPointer?
+) -> Int {
+    guard let end = endpoint(descriptor) else {
+        return unsafe real.recvfrom!(descriptor, buffer, count, flags, address, length)
+    }
+    // TCP gives no source address.
+    if let length = unsafe length { unsafe length.storeBytes(of: 0, as: UInt32.self) }
+    return unsafe finish(withVector(buffer, count) { end.receive(descriptor, $0, flags: Int(flags)) })
+}
+
+@c(sendto) public func hookSendTo(
+    _ descriptor: Int32, _ buffer: UnsafeRawPointer?, _ count: Int, _ flags: Int32, _ address: UnsafeRawPointer?,
+    _ length: UInt32
+) -> Int {
+    guard let end = endpoint(descriptor) else {
+        return unsafe real.sendto!(descriptor, buffer, count, flags, address, length)
+    }
+    return unsafe finish(
+        withVector(UnsafeMutableRawPointer(mutating: buffer), count) { end.send(descriptor, $0, flags: Int(flags)) })
+}
+
+@c(readv) public func hookReadV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
+    guard let end = endpoint(descriptor), let vectors = unsafe vectors else { return unsafe real.readv!(descriptor, vectors, count) }
+    guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
+    return unsafe finish(end.receive(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
+}
+
+@c(writev) public func hookWriteV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
+    guard let end = endpoint(descriptor), let vectors = unsafe vectors else { return unsafe real.writev!(descriptor, vectors, count) }
+    guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
+    return unsafe finish(end.send(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
+}
+
+@c(recvmsg) public func hookRecvMessage(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32) -> Int {
+    guard let end = endpoint(descriptor), let message = unsafe message else { return unsafe real.recvmsg!(descriptor, message, flags) }
+    return unsafe finish(receiveMessage(end, descriptor, message, flags))
+}
+
+private func receiveMessage(
+    _ end: Endpoint, _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32
+) -> Int {
+    let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
+    let result = end.receive(descriptor, vectors, flags: Int(flags))
+    if result >= 0 {
+        unsafe message.pointee.msg_namelen = 0
+        unsafe message.pointee.msg_controllen = 0
+        unsafe message.pointee.msg_flags = flags & Int32(Flag.outOfBand)
+    }
+    return result
+}
+
+@c(sendmsg) public func hookSendMessage(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32) -> Int {
+    guard let end = endpoint(descriptor), let message = unsafe message else { return unsafe real.sendmsg!(descriptor, message, flags) }
+    let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
+    return finish(end.send(descriptor, vectors, flags: Int(flags)))
+}
+
+@c(recvmmsg) public func hookRecvMessages(
+    _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32,
+    _ timeout: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let end = endpoint(descriptor), let messages = unsafe messages else {
+        return unsafe real.recvmmsg!(descriptor, messages, count, flags, timeout)
+    }
+    // struct mmsghdr is a msghdr and a count.
+    let stride = unsafe MemoryLayout<msghdr>.stride + 8
+    for index in 0..<Int(count) {
+        let message = unsafe messages.advanced(by: index * stride)
+        let now = index == 0 ? Int(flags) : Int(flags) | Flag.dontWait
+        let result = unsafe receiveMessage(
+            end, descriptor, message.assumingMemoryBound(to: msghdr.self), Int32(truncatingIfNeeded: now))
+        if result < 0 || (result == 0 && index > 0) { return index > 0 ? Int32(index) : Int32(finish(result)) }
+        unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
+        if result == 0 { return Int32(index + 1) }
+    }
+    return Int32(count)
+}
+
+@c(sendmmsg) public func hookSendMessages(
+    _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32
+) -> Int32 {
+    guard let end = endpoint(descriptor), let messages = unsafe messages else { return unsafe real.sendmmsg!(descriptor, messages, count, flags, nil) }
+    let stride = unsafe MemoryLayout<msghdr>.stride + 8
+    for index in 0..<Int(count) {
+        let message = unsafe messages.advanced(by: index * stride)
+        let header = unsafe message.assumingMemoryBound(to: msghdr.self)
+        let vectors = unsafe Vectors(base: header.pointee.msg_iov, count: Int(header.pointee.msg_iovlen))
+        let result = end.send(descriptor, vectors, flags: Int(flags))
+        if result < 0 { return index > 0 ? Int32(index) : Int32(finish(result)) }
+        unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
+    }
+    return Int32(count)
+}
+
+// MARK: Fortified twins: the check of the buffer's size, then the plain call.
+
+@c(__read_chk) public func hookReadChecked(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ size: Int) -> Int {
+    precondition(count <= size)
+    return unsafe hookRead(descriptor, buffer, count)
+}
+
+@c(__recv_chk) public func hookRecvChecked(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ size: Int, _ flags: Int32
+) -> Int {
+    precondition(count <= size)
+    return unsafe hookRecv(descriptor, buffer, count, flags)
+}
+
+@c(__recvfrom_chk) public func hookRecvFromChecked(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ size: Int, _ flags: Int32,
+    _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutableRawPointer?
+) -> Int {
+    precondition(count <= size)
+    return unsafe hookRecvFrom(descriptor, buffer, count, flags, address, length)
+}
+
+// MARK: sendfile and splice
+
+/// Reads a piece of the file and sends it, as often as it takes.
+@c(sendfile) public func hookSendFile(
+    _ target: Int32, _ source: Int32, _ offset: UnsafeMutablePointer<Int>?, _ count: Int
+) -> Int {
+    guard let end = endpoint(target) else {
+        if endpoint(source) != nil { return finish(-Int(EINVAL)) }
+        return unsafe real.sendfile!(target, source, offset, count)
+    }
+    return unsafe finish(sendFile(end, target, source, offset, count))
+}
+
+@c(sendfile64) public func hookSendFile64(
+    _ target: Int32, _ source: Int32, _ offset: UnsafeMutablePointer<Int>?, _ count: Int
+) -> Int { unsafe hookSendFile(target, source, offset, count) }
+
+private func sendFile(
+    _ end: Endpoint, _ target: Int32, _ source: Int32, _ offset: UnsafeMutablePointer<Int>?, _ count: Int
+) -> Int {
+    let piece = 128 << 10
+    guard let buffer = unsafe malloc(piece) else { return -Int(ENOMEM) }
+    defer { unsafe free(buffer) }
+    var position = unsafe offset?.pointee ?? Int(sk_lseek(source, 0, 1))
+    if position < 0 { return position }
+    let start = position
+    var result = 0
+    while position - start < count {
+        // Read where the file stands and move on only by what was sent, so that nothing is skipped.
+        let got = unsafe sk_pread(source, buffer, min(piece, count - (position - start)), position)
+        if got <= 0 {
+            result = got
+            break
+        }
+        result = unsafe withVector(buffer, got) { end.send(target, $0, flags: 0) }
+        if result <= 0 { break }
+        position += result
+        if result < got { break }
+    }
+    if let offset = unsafe offset { unsafe offset.pointee = position } else { _ = sk_lseek(source, position, 0) }
+    return position > start ? position - start : min(result, 0)
+}
+
+/// Through a buffer: pages can't be moved into a ring.
+@c(splice) public func hookSplice(
+    _ source: Int32, _ sourceOffset: UnsafeMutablePointer<Int>?, _ target: Int32,
+    _ targetOffset: UnsafeMutablePointer<Int>?, _ count: Int, _ flags: UInt32
+) -> Int {
+    let from = endpoint(source)
+    let to = endpoint(target)
+    if from == nil && to == nil {
+        return unsafe real.splice!(source, sourceOffset, target, targetOffset, count, flags)
+    }
+    let piece = min(count, 64 << 10)
+    guard let buffer = unsafe malloc(max(piece, 1)) else { return finish(-Int(ENOMEM)) }
+    defer { unsafe free(buffer) }
+    let dontWait = flags & 2 /* SPLICE_F_NONBLOCK */ != 0 ? Flag.dontWait : 0
+    if let to {
+        // Only what there is room for is taken out of the pipe, so that nothing is lost.
+        let room = to.waitForRoom(target, dontWait: dontWait != 0)
+        if room < 0 { return finish(room) }
+        let got = unsafe sk_read(source, buffer, min(piece, room))
+        if got <= 0 { return finish(got) }
+        return unsafe finish(withVector(buffer, got) { to.send(target, $0, flags: 0) })
+    }
+    let got = unsafe withVector(buffer, piece) { from!.receive(source, $0, flags: dontWait | Flag.peek) }
+    if got <= 0 { return finish(got) }
+    let written = unsafe sk_write(target, buffer, got)
+    if written <= 0 { return finish(written) }
+    return unsafe finish(withVector(buffer, written) { from!.receive(source, $0, flags: Flag.dontWait) })
+}

@@ -1,0 +1,198 @@
+import CContract
+import Glibc
+
+/// The rarer ways in and out: stdio, sendfile, splice, several messages at once, urgent data.
+enum MessageCases {
+    static let cases: [Case] = stdio + files + several + urgent
+
+    private static let stdio: [Case] =
+        paired("stdio writes lines to a socket and reads the peer's") { first, second in
+            let output = fdopen(first.fd, "w")!
+            let copy = try first.duplicate()
+            let input = fdopen(copy.fd, "r")!
+            try expect(cx_fprintf(output, "line", 1), 7)
+            try expect(second.recv(1, Msg.dontWait), .failed(EAGAIN), "before fflush")
+            _ = cx_fprintf(output, "line", 2)
+            try expect(fflush(output), 0)
+            try expect(second.readFully(14), "line 1\nline 2\n")
+            try expect(second.write("first\nsec"), 9)
+            var line = [CChar](repeating: 0, count: 100)
+            try expect(fgets(&line, 100, input) != nil, true)
+            try expect(strcmp(line, "first\n"), 0)
+            try expect(second.write("ond\n"), 4)
+            try expect(fgets(&line, 100, input) != nil, true)
+            try expect(strcmp(line, "second\n"), 0)
+            try expect(second.shutdown(.write), 0)
+            try expect(fgets(&line, 100, input) == nil, true)
+            try expect(feof(input) != 0, true, "feof")
+        }
+        + paired("fclose flushes and ends the connection") { first, second in
+            let output = fdopen(first.fd, "w")!
+            _ = cx_fprintf(output, "last", 1)
+            try expect(fclose(output), 0)
+            try expect(second.readFully(7), "last 1\n")
+            try expect(second.read(), .end)
+        }
+        + paired("a megabyte through fwrite and fread arrives whole") { first, second in
+            let bytes = pattern(from: 5, count: 1 << 20)
+            let worker = Worker {
+                let output = fdopen(first.fd, "w")!
+                let count = fwrite(bytes, 1, bytes.count, output)
+                fclose(output)
+                return count
+            }
+            let input = fdopen(second.fd, "r")!
+            var got = [UInt8](repeating: 0, count: bytes.count + 1)
+            try expect(fread(&got, 1, got.count, input), bytes.count)
+            try expect(worker.join(), bytes.count)
+            try expect(Array(got.dropLast()) == bytes, "the bytes that were written", got: "others")
+        }
+
+    /// An unlinked file that holds that much of the pattern.
+    private static func file(_ count: Int) throws -> Int32 {
+        var path = Array("/tmp/contract-XXXXXX".utf8CString)
+        let fd = mkstemp(&path)
+        unlink(path)
+        try expect(Outcome(Glibc.write(fd, pattern(from: 0, count: count), count)), .value(count))
+        return fd
+    }
+
+    private static let files: [Case] =
+        paired("sendfile sends a file and moves its offset") { first, second in
+            let count = 1 << 20
+            let fd = try file(count)
+            let worker = Worker {
+                var bytes = [UInt8](repeating: 0, count: count)
+                let got = second.face.recv(second.fd, &bytes, count, Msg.waitAll)
+                return got == count && bytes == pattern(from: 0, count: count)
+            }
+            var offset = off_t(0)
+            while offset < count {
+                let sent = try Outcome(first.face.sendfile(first.fd, fd, &offset, count - Int(offset))).value
+                try expect(sent > 0, "progress", got: "\(sent)")
+            }
+            try expect(Int(offset), count)
+            try expect(Int(lseek(fd, 0, SEEK_CUR)), count, "the file's own offset, untouched")
+            try expect(worker.join(), true, "the file's bytes")
+        }
+        + paired("sendfile without an offset starts at the file's own and moves that") { first, second in
+            let fd = try file(100)
+            lseek(fd, 90, SEEK_SET)
+            try expect(Outcome(first.face.sendfile(first.fd, fd, nil, 50)), 10)
+            try expect(Int(lseek(fd, 0, SEEK_CUR)), 100)
+            try expect(Outcome(first.face.sendfile(first.fd, fd, nil, 50)), 0)
+            var bytes = [UInt8](repeating: 0, count: 20)
+            try expect(Outcome(second.face.read(second.fd, &bytes, 20)), 10)
+            try expect(Array(bytes.prefix(10)), pattern(from: 90, count: 10))
+        }
+        + paired("sendfile to a full non-blocking socket is EAGAIN, and EPIPE after the own half-close") { first, second in
+            cx_ignore_signal(SIGPIPE)
+            let fd = try file(1 << 20)
+            try first.setNonBlocking()
+            var total = 0
+            filling: while true {
+                var offset = off_t(0)
+                switch Outcome(first.face.sendfile(first.fd, fd, &offset, 1 << 20)) {
+                case .value(let count): total += count
+                case .failed(let code):
+                    try expect(code, EAGAIN)
+                    break filling
+                }
+            }
+            try SendCases.drain(second, total)
+            try expect(first.shutdown(.write), 0)
+            var offset = off_t(0)
+            try expect(Outcome(first.face.sendfile(first.fd, fd, &offset, 10)), .failed(EPIPE))
+        }
+
+    private static let several: [Case] =
+        paired("sendmmsg sends several messages, recvmmsg receives them as one stream") { first, second in
+            var bytes = Array("abcdef".utf8)
+            let sent = bytes.withUnsafeMutableBytes { room in
+                batch(room, lengths: [1, 2, 3]) { first.face.sendmmsg(first.fd, $0, 3, 0) }
+            }
+            try expect(sent.result, 3)
+            try expect(sent.lengths, [1, 2, 3])
+            while second.unreadCount() != 6 { pause(milliseconds: 1) }
+            var room = [UInt8](repeating: 0, count: 8)
+            let got = room.withUnsafeMutableBytes { room in
+                batch(room, lengths: [4, 4]) { second.face.recvmmsg(second.fd, $0, 2, Msg.dontWait, nil) }
+            }
+            try expect(got.result, 2)
+            try expect(got.lengths, [4, 2])
+            try expect(String(decoding: room.prefix(6), as: UTF8.self), "abcdef")
+        }
+        + paired("recvmmsg with MSG_WAITFORONE returns after the first message") { first, second in
+            try expect(second.write("abc"), 3)
+            try first.awaitReadable()
+            var room = [UInt8](repeating: 0, count: 8)
+            let got = room.withUnsafeMutableBytes { room in
+                batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, cxMsgWaitForOne, nil) }
+            }
+            try expect(got.result, 1)
+            try expect(got.lengths[0], 3)
+        }
+        + paired("recvmmsg of an empty non-blocking socket is EAGAIN") { first, _ in
+            var room = [UInt8](repeating: 0, count: 8)
+            let got = room.withUnsafeMutableBytes { room in
+                batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, Msg.dontWait, nil) }
+            }
+            try expect(got.result, .failed(EAGAIN))
+        }
+
+    /// Lays messages of those lengths over the room, one after the other.
+    private static func batch(
+        _ room: UnsafeMutableRawBufferPointer, lengths: [Int], _ call: (UnsafeMutablePointer<cx_mmsghdr>) -> Int32
+    ) -> (result: Outcome, lengths: [Int]) {
+        var parts: [iovec] = []
+        for length in lengths {
+            let start = parts.reduce(0) { $0 + $1.iov_len }
+            parts.append(iovec(iov_base: room.baseAddress! + start, iov_len: length))
+        }
+        return parts.withUnsafeMutableBufferPointer { parts in
+            var messages = parts.indices.map { index in
+                var message = cx_mmsghdr()
+                message.header.msg_iov = parts.baseAddress! + index
+                message.header.msg_iovlen = 1
+                return message
+            }
+            let result = messages.withUnsafeMutableBufferPointer { Outcome(call($0.baseAddress!)) }
+            return (result, messages.map { Int($0.length) })
+        }
+    }
+
+    private static let all: Events = [.readable, .priority, .writable, .peerHalfClosed]
+
+    private static let urgent: [Case] =
+        paired("urgent data shows as POLLPRI and in select's third set, and is read with MSG_OOB") { first, second in
+            try expect(second.send("!", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.poll(all), [.priority, .writable])
+            try expect(select(first, [.read, .exceptional]).ready, .exceptional)
+            try expect(first.recv(1, Msg.outOfBand), "!")
+            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
+        }
+        + paired("a read stops before the urgent byte and steps over it next") { first, second in
+            try expect(second.send("ab!", Msg.outOfBand), 3)
+            try expect(second.write("cd"), 2)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            while first.unreadCount() == 0 { pause(milliseconds: 1) }
+            pause(milliseconds: 20)
+            try expect(first.read(), "ab")
+            try expect(first.recv(1, Msg.outOfBand), "!")
+            try expect(first.readFully(2), "cd")
+        }
+        + paired("only the last byte of an urgent send is urgent") { first, second in
+            try expect(second.send("abc", Msg.outOfBand), 3)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.recv(9, Msg.outOfBand), "c")
+            try expect(first.read(), "ab")
+            try expect(first.recv(1, Msg.dontWait), .failed(EAGAIN))
+        }
+        + paired("with SO_OOBINLINE the urgent byte is read in its place") { first, second in
+            try expect(first.setOption(SOL_SOCKET, SO_OOBINLINE, 1), 0)
+            try expect(second.send("ab!", Msg.outOfBand), 3)
+            try expect(second.write("cd"), 2)
+            try expect(first.readFully(5), "ab!cd")
+        }
+}

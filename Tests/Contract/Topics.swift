@@ -1,0 +1,111 @@
+import CContract
+import Glibc
+
+/// A case about one connection, once each way: IPv4 with `first` the client, IPv6 with `first` the accepted end.
+func paired(
+    _ sentence: String, watchdogSeconds: Int = 10, _ body: @escaping @Sendable (_ first: Sock, _ second: Sock) throws -> Void
+) -> [Case] {
+    [
+        Case("\(sentence) (IPv4, seen from the client)", watchdogSeconds: watchdogSeconds) { face in
+            let pair = try Pair(face, .v4)
+            try body(pair.client, pair.server)
+        },
+        Case("\(sentence) (IPv6, seen from the accepted end)", watchdogSeconds: watchdogSeconds) { face in
+            let pair = try Pair(face, .v6)
+            try body(pair.server, pair.client)
+        },
+    ]
+}
+
+/// A case about one connection whose second end lives in a forked process, once each way.
+///
+/// `theirs` runs in the child, `ours` here; they take turns where order matters.
+func forked(
+    _ sentence: String, watchdogSeconds: Int = 10, theirs: @escaping @Sendable (Sock, Turns) throws -> Void,
+    ours: @escaping @Sendable (Sock, Child) throws -> Void
+) -> [Case] {
+    [
+        Case("\(sentence) (IPv4, the child connects)", watchdogSeconds: watchdogSeconds) { face in
+            let listener = try face.listener(.v4)
+            let child = Child { turns in
+                let sock = try listener.connect()
+                listener.close()
+                try theirs(sock, turns)
+            }
+            let sock = try listener.accept()
+            listener.close()
+            try ours(sock, child)
+            try child.join()
+        },
+        Case("\(sentence) (IPv6, the child accepts)", watchdogSeconds: watchdogSeconds) { face in
+            let listener = try face.listener(.v6)
+            let child = Child { turns in
+                let sock = try listener.accept()
+                listener.close()
+                try theirs(sock, turns)
+            }
+            let sock = try listener.connect()
+            listener.close()
+            try ours(sock, child)
+            try child.join()
+        },
+    ]
+}
+
+/// The same for each family.
+func eachFamily(_ sentence: String, _ body: @escaping @Sendable (Face, Family) throws -> Void) -> [Case] {
+    Family.allCases.map { family in Case("\(sentence) (\(family))") { try body($0, family) } }
+}
+
+/// A thread of a case; what it returns comes out of `join`.
+final class Worker<Result: Sendable>: Sendable {
+    private let thread: pthread_t
+    private let box: Box
+
+    fileprivate final class Box: @unchecked Sendable {
+        // Written by the thread before its end, read after pthread_join: that orders the two.
+        var result: Swift.Result<Result, any Error>?
+        let body: @Sendable () throws -> Result
+        init(_ body: @escaping @Sendable () throws -> Result) { self.body = body }
+    }
+
+    init(_ body: @escaping @Sendable () throws -> Result) {
+        box = Box(body)
+        var thread = pthread_t()
+        let context = Unmanaged.passRetained(box).toOpaque()
+        let failure = pthread_create(&thread, nil, { context in
+            let box = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue() as! any Runnable
+            box.run()
+            return nil
+        }, context)
+        precondition(failure == 0, "no thread: \(errorName(failure))")
+        self.thread = thread
+    }
+
+    func join() throws -> Result {
+        pthread_join(thread, nil)
+        return try box.result!.get()
+    }
+
+    func signal(_ number: Int32) { pthread_kill(thread, number) }
+}
+
+fileprivate protocol Runnable: AnyObject {
+    func run()
+}
+
+extension Worker.Box: Runnable {
+    func run() { result = Swift.Result { try body() } }
+}
+
+/// A byte that depends on its position, so that a lost, doubled or swapped piece shows.
+func pattern(_ position: Int) -> UInt8 {
+    UInt8(truncatingIfNeeded: (position &* 2_654_435_761) >> 13)
+}
+
+func pattern(from position: Int, count: Int) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: count) { room, initialized in
+        for index in 0..<count { room.initializeElement(at: index, to: pattern(position + index)) }
+        initialized = count
+    }
+}

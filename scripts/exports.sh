@@ -1,0 +1,7 @@
+#!/bin/sh
+# Prints a linker version script that exports what the given Swift sources declare with @c and nothing
+# else: the weak Swift runtime inside must not capture that of a Swift program it is loaded into.
+set -eu
+echo "{ global:"
+sed -n 's/.*@c(\([A-Za-z0-9_]*\)).*/    \1;/p' "$@" | sort -u
+echo "  local: *; };"
