@@ -2,3 +2,4 @@
 #include "include/system.h"
 
 __thread int sk_thread_id_word = 0;
+__thread int sk_stp_error_word = 0;

@@ -31,6 +31,7 @@ package struct Address {
     /// Writes the sockaddr into a buffer of `length.pointee` bytes, cut short as the kernel does.
     package func store(_ pointer: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?) {
         guard let pointer = unsafe pointer, let length = unsafe length else { return }
+        if isSTP { return unsafe storeSTP(pointer, length) }
         var whole: (UInt64, UInt64, UInt64, UInt32) = (0, 0, 0, 0)
         let size = family == UInt16(AF_INET) ? 16 : 28
         unsafe withUnsafeMutableBytes(of: &whole) { bytes in
@@ -46,6 +47,30 @@ package struct Address {
             unsafe memcpy(pointer, bytes.baseAddress!, min(size, Int(length.pointee)))
         }
         unsafe length.pointee = UInt32(size)
+    }
+
+    /// The family of STP addresses (`skein.h`): above every family of the kernel, which never sees it.
+    package static let stpFamily: UInt16 = 0x5354
+    package static let stpSize = 52
+    package var isSTP: Bool { family == Address.stpFamily }
+
+    package init(stpPort: UInt16) {
+        family = Address.stpFamily
+        port = stpPort
+    }
+
+    /// `struct sockaddr_stp`: family, group, host, port. Every STP address met so far is of this host.
+    private func storeSTP(_ pointer: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) {
+        var whole = InlineArray<52, UInt8>(repeating: 0)
+        for index in 0..<16 { whole[2 + index] = unsafe process.group[index] }
+        for index in 0..<32 { whole[18 + index] = unsafe process.host[index] }
+        let size = unsafe min(Address.stpSize, Int(length.pointee))
+        unsafe withUnsafeMutableBytes(of: &whole) { bytes in
+            unsafe bytes.storeBytes(of: family, as: UInt16.self)
+            unsafe bytes.storeBytes(of: port, toByteOffset: 50, as: UInt16.self)
+            unsafe memcpy(pointer, bytes.baseAddress!, size)
+        }
+        unsafe length.pointee = UInt32(Address.stpSize)
     }
 
     package var isIPv4: Bool { family == UInt16(AF_INET) }

@@ -67,6 +67,7 @@ package enum Flag {
     package static let outOfBand: Int = 1
     package static let waitAll: Int = 0x100
     package static let truncate: Int = 0x20
+    package static let errorQueue: Int = 0x2000
     package static let nonBlock: Int32 = 0o4000
     package static let closeOnExec: Int32 = 0o2000000
 }

@@ -38,6 +38,8 @@ package struct LocalState {
     package var descriptors: Int32 = 0
     /// Epoll registrations of this end in this process.
     package var registrations: Int32 = 0
+    /// One of the descriptors, for bells and questions on behalf of all.
+    package var descriptor: Int32 = -1
     package var pool: Int32
     package var slotIndex: Int32
     package var generation: UInt32
@@ -48,6 +50,8 @@ package struct LocalState {
     package var spin = Spin()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory
+    /// The hidden TCP socket that keeps an STP socket's port; -1 for none.
+    package var portHolder: Int32 = -1
 }
 
 extension Endpoint {
@@ -273,7 +277,7 @@ extension Endpoint {
 
     /// A reader must have looked at the last change of ring before there is another (Layout.placement).
     @inline(__always) private func maySwitch(head: UInt64, tail: UInt64, start: UInt64) -> Bool {
-        head > start || tail == start
+        (head > start || tail == start) && block.load32(Block.settings) & EndSetting.smallRing == 0
     }
 
     @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (kind: UInt32, room: Int) {
@@ -335,10 +339,13 @@ extension Endpoint {
         var ending = Ending(finished: said & EndState.finished != 0, reset: said & EndState.reset != 0)
         if flags & EndFlag.violated != 0 { ending.reset = true }
         if flags & EndFlag.hungUp != 0 {
-            // A peer that left bytes unread answers as TCP does: with a reset, unless it had sent its end first.
+            // A peer that left bytes unread answers as TCP does: with a reset. A write that was swallowed
+            // after its end left nothing. So does a listener that is gone before it accepted.
             let left = peer.acquire64(Layout.head) != block.load64(Block.tail)
-            if left { ending.reset = true } else { ending.finished = true }
+            if left || (end == 0 && said & EndState.accepted == 0) { ending.reset = true }
+            ending.finished = true
         }
+        if ending.reset { ending.finished = false }
         return ending
     }
 }

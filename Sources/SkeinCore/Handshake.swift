@@ -72,12 +72,23 @@ package func connectEnd(to dialled: Address, from client: Address, listener: Lis
     guard let server = peerCredentials(descriptor), server.user == listener.user || server.user == 0 else {
         return fail(.otherUser)
     }
-    let made2 = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint)? in
-        guard let place = unsafe process.pools.take(listener: listener.cookie) else { return nil }
+    let greeted = greet(over: descriptor, pool: listener.cookie, dialled: dialled, client: client)
+    guard let endpoint = greeted.endpoint else { return fail(greeted.reason) }
+    endpoint.setAddresses(local: client, peer: dialled)
+    return (endpoint, descriptor, .none)
+}
+
+/// Makes the connecting end's memory, from the pool of that number, and sends the hello over a
+/// connected Unix socket.
+package func greet(over descriptor: Int32, pool: UInt64, dialled: Address, client: Address) -> (
+    endpoint: Endpoint?, reason: Reason
+) {
+    let made = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint)? in
+        guard let place = unsafe process.pools.take(listener: pool) else { return nil }
         guard let endpoint = makeEndpoint(place, end: 0) else { return nil }
         return (place, endpoint)
     }
-    guard let (place, endpoint) = made2 else { return fail(.noMemory) }
+    guard let (place, endpoint) = made else { return (nil, .noMemory) }
     var hello = Hello()
     hello.slot = place.slot
     hello.generation = place.generation
@@ -88,10 +99,9 @@ package func connectEnd(to dialled: Address, from client: Address, listener: Lis
         descriptor, &hello, MemoryLayout<Hello>.size, &memory, 1, Int32(truncatingIfNeeded: Flag.noSignal))
     guard sent == MemoryLayout<Hello>.size else {
         endpoint.release(connected: false)
-        return fail(.kernelRefused)
+        return (nil, .kernelRefused)
     }
-    endpoint.setAddresses(local: client, peer: dialled)
-    return (endpoint, descriptor, .none)
+    return (endpoint, .none)
 }
 
 /// Reads the hello that a freshly accepted Unix socket brings. `again` when it has not come yet.
@@ -121,16 +131,25 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
         return makeEndpoint(PoolSet.Place(pool: pool, slot: hello.slot, generation: hello.generation), end: 1)
     }
     guard let endpoint else { return .refused }
+    endpoint.mine.or32(Layout.state, EndState.accepted)
+    if bound.isSTP { endpoint.set(EndFlag.refusesAfterShutdown) }
     // A listener of family AF_INET6 sees IPv4 addresses in their mapped form, as the kernel shows them.
     let six = bound.family == UInt16(AF_INET6)
     endpoint.setAddresses(
         local: six ? hello.dialled.mapped() : hello.dialled.unmapped(),
         peer: six ? hello.client.mapped() : hello.client.unmapped())
+    // An STP client may wait for this; any other looks elsewhere.
+    endpoint.mine.or32(Layout.state, EndState.accepted)
+    endpoint.wakeReader(descriptor)
     return .endpoint(endpoint)
 }
 
 /// A client says itself whom it dialled and from where: believed only as far as TCP would allow it.
 private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) -> Bool {
+    if bound.isSTP {
+        return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP
+            && (hello.client.port >= 1024 || user == 0)
+    }
     let dialled = hello.dialled.unmapped()
     let listening = bound.unmapped()
     guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }

@@ -57,6 +57,10 @@ package enum EndState {
     package static let reset: UInt32 = 2
     /// It reads no more.
     package static let readShut: UInt32 = 4
+    /// The program has accepted the connection; what STPconnect waits for.
+    package static let accepted: UInt32 = 8
+    /// The accepting end has been accepted by its program.
+    package static let accepted: UInt32 = 8
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.
@@ -94,6 +98,19 @@ package enum Block {
     package static let bytesOut = 216
     package static let bells = 224
     package static let sleeps = 232
+    /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
+    package static let closeLimit = 240
+    package static let giftLimit = 244
+    package static let settings = 248
+}
+
+/// Bits of `Block.settings`.
+package enum EndSetting {
+    /// This end writes into its small ring only.
+    package static let smallRing: UInt32 = 1
+    package static let largeRing: UInt32 = 2
+    /// STPconnect returns when the connection is queued, as TCP's does.
+    package static let queuedConnect: UInt32 = 4
 }
 
 /// Bits of `Block.flags`.
@@ -113,4 +130,11 @@ package enum EndFlag {
     package static let violated: UInt32 = 128
     /// More than one process has held this end, so nobody can tell when its slot is free.
     package static let forked: UInt32 = 256
+    /// Both ends are STP sockets: a peer that has stopped reading refuses what is sent (TCP takes it).
+    package static let refusesAfterShutdown: UInt32 = 512
+    /// An STP client whose server has not accepted it yet.
+    package static let unaccepted: UInt32 = 1024
+    /// Given to another process and waiting to be taken; then taken: only closing is left.
+    package static let given: UInt32 = 2048
+    package static let taken: UInt32 = 4096
 }

@@ -99,6 +99,19 @@ package struct HiddenName {
         self.init(text)
     }
 
+    /// The name of the STP listener of `port` on the host that this runtime folder makes.
+    package init(device: UInt64, inode: UInt64, port: UInt16) {
+        var text = Text("skein/")
+        text.append(decimal: UInt64(Layout.version))
+        text.append("/stp/")
+        text.append(hex: device)
+        text.append(":")
+        text.append(hex: inode)
+        text.append("/")
+        text.append(decimal: UInt64(port))
+        self.init(text)
+    }
+
     package init(_ text: Text) {
         address.sun_family = UInt16(AF_UNIX)
         _ = unsafe withUnsafeMutableBytes(of: &address.sun_path) { path in

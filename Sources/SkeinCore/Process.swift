@@ -10,6 +10,13 @@ package struct ProcessState {
     package var pools = PoolSet()
     package var blocks = BlockArena()
     package var table = SocketTable()
+    /// The names of this host and of its group, as STP addresses show them; NUL-terminated.
+    package var group = InlineArray<16, UInt8>(repeating: 0)
+    package var host = InlineArray<32, UInt8>(repeating: 0)
+    /// The runtime folder: what makes two processes one host. Or the errno that kept it from use.
+    package var folderDevice: UInt64 = 0
+    package var folderInode: UInt64 = 0
+    package var folderError: Int32 = ENOENT
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
     package init() {}

@@ -18,6 +18,10 @@ package struct SocketTable {
 
     package init() {}
 
+    package var isOpen: Bool { base != nil }
+    /// The errno that kept the table from being made.
+    package private(set) var error: Int32 = 0
+
     /// Words of the header.
     package enum Header {
         package static let magic = 0
@@ -65,7 +69,10 @@ package struct SocketTable {
         for attempt in 0..<3 {
             var opened = unsafe sk_openat(folder, "sockets", O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
             if opened == -Int(ENOENT) { opened = make(folder) }
-            guard opened >= 0 else { return }
+            guard opened >= 0 else {
+                error = Int32(-opened)
+                return
+            }
             let descriptor = Int32(opened)
             if mapChecked(descriptor) {
                 _ = sk_close(descriptor)
@@ -90,12 +97,13 @@ package struct SocketTable {
             var header: (UInt32, UInt32, UInt32, UInt32) = (
                 SocketTable.magic, Layout.version, UInt32(SocketTable.recordSize), UInt32(SocketTable.initialCount)
             )
-            guard sk_fallocate(descriptor, 0, 0, size) == 0, unsafe sk_write(descriptor, &header, 16) == 16,
+            let allocated = sk_fallocate(descriptor, 0, 0, size)
+            guard allocated == 0, unsafe sk_write(descriptor, &header, 16) == 16,
                 unsafe sk_renameat(folder, text, folder, "sockets") == 0
             else {
                 _ = unsafe sk_unlinkat(folder, text, 0)
                 _ = sk_close(descriptor)
-                return -Int(ENOSPC)
+                return allocated < 0 ? allocated : -Int(ENOSPC)
             }
             return made
         }

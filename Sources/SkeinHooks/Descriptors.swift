@@ -86,6 +86,22 @@ struct StreamSocket {
     /// Alternates between the two queues.
     var turn = false
     var record: SharedMemory?
+    /// An STP socket (the library's): the descriptor is the Unix socket that becomes the connection or
+    /// the listener, and `hidden` of a listener is a copy of it.
+    var isSTP = false
+    var stp = STPSettings()
+}
+
+/// What an STP socket has been told before it is connected.
+struct STPSettings {
+    /// 0 while it has none; kept by a hidden TCP socket that is bound to it.
+    var port: UInt16 = 0
+    var portHolder: Int32 = -1
+    var isNamed = false
+    var closeLimit: UInt32 = 2000
+    var giftLimit: UInt32 = 60_000
+    /// Bits of `EndSetting`.
+    var settings: UInt32 = 0
 }
 
 func makeCell<Value>(_ value: Value) -> UnsafeMutablePointer<Value>? {

@@ -22,7 +22,7 @@ private func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (in
 ) -> Int32 {
     let known = entry(target) & 7
     guard
-        known == Kind.endpoint.rawValue || known == Kind.stream.rawValue || known == Kind.listener.rawValue,
+        known != 0 && known != Kind.hidden.rawValue,
         let set = unsafe epollSet(epoll) ?? adoptSet(epoll, operation, target, event)
     else { return unsafe real.epollControl!(epoll, operation, target, event) }
     var data: UInt64 = 0
@@ -88,18 +88,22 @@ private func wait(
         let found = unsafe withLock(set) { unsafe $0.collect(events, Int(maximum)) }
         if found == Int(maximum) || (found > 0 && recent) { return found }
         if unsafe found == 0 && deadline != 0 && set.pointee.watchedCount > 0 && spinForAny(set) { continue }
-        let mustSleep = unsafe found == 0 && deadline != 0 && withLock(set) { $0.prepareSleep() }
+        let arms = found == 0 && deadline != 0
+        let mustSleep = unsafe arms && withLock(set) { $0.prepareSleep() }
+        let limit = unsafe set.pointee.inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
         let room = Int(maximum) - found
         let rest = unsafe events.advanced(by: found * MemoryLayout<epoll_event>.stride)
-        let result = unsafe sk_epoll_pwait(epoll, rest, Int32(room), mustSleep ? milliseconds(until: deadline) : 0, mask)
+        let result = unsafe sk_epoll_pwait(epoll, rest, Int32(room), mustSleep ? milliseconds(until: limit) : 0, mask)
         let kept = unsafe withLock(set) { set in
-            set.endSleep()
+            if arms { set.endSleep() }
             set.lastKernelLook = sk_now()
             return unsafe result > 0 ? set.absorb(rest, result) : 0
         }
-        if found + kept > 0 { return unsafe found + kept + withLock(set) { unsafe $0.collect(rest.advanced(by: kept * MemoryLayout<epoll_event>.stride), room - kept) } }
-        let late = unsafe withLock(set) { unsafe $0.collect(events, Int(maximum)) }
-        if late > 0 { return late }
+        if found > 0 { return found + kept }
+        let late = unsafe withLock(set) {
+            unsafe $0.collect(events.advanced(by: kept * MemoryLayout<epoll_event>.stride), Int(maximum) - kept)
+        }
+        if kept + late > 0 { return kept + late }
         if result < 0 { return result }
         if deadline == 0 || sk_now() >= deadline { return 0 }
     }
@@ -145,12 +149,13 @@ func registrationsOf(_ descriptor: Int32) -> Registrations {
     return found
 }
 
-/// The exchange of the descriptor has taken the TCP socket out of the kernel's sets.
-func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint) {
+/// The exchange of the descriptor has taken the TCP socket out of the kernel's sets; an STP socket is
+/// still in them.
+func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint, inKernel: Bool = false) {
     for index in 0..<registrations.count {
         guard let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: registrations.sets[index]) else { continue }
         unsafe withLock(set) { body in
-            _ = body.remove(descriptor, closing: true)
+            _ = body.remove(descriptor, closing: !inKernel)
             _ = body.add(descriptor, registrations.events[index], registrations.data[index])
         }
     }
@@ -178,13 +183,17 @@ func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int3
     }
 }
 
-/// The descriptor is closed: its registrations are gone from the kernel's sets.
+/// The TCP socket or listener is closed: its registrations are gone from the kernel's sets.
 func forgetRegistrations(_ descriptor: Int32) {
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
             if body.limit > 0 { _ = body.remove(descriptor, closing: true) }
         }
     }
+}
+
+func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>) {
+    unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local) } }
 }
 
 func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
@@ -200,7 +209,6 @@ func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
     }
     unsafe withLock(set) { body in
         for index in 0..<body.limit where unsafe body.members![index].kind == .endpoint {
-            body.endSleep()
             _ = unsafe body.remove(body.members![index].descriptor, closing: true)
         }
     }

@@ -26,6 +26,10 @@ struct EpollSet {
     var cursor = 0
     var lastKernelLook: UInt64 = 0
     var spin = Spin()
+    /// Threads asleep in the kernel on this set.
+    var sleeping = 0
+    /// An endpoint that others share: another's drain may swallow our bell, so nobody sleeps long.
+    var inCompany = false
 
     init(descriptor: Int32) { self.descriptor = descriptor }
 }
@@ -33,7 +37,7 @@ struct EpollSet {
 /// One registration.
 @safe
 struct Member {
-    enum Kind: UInt8 { case unused, stream, endpoint, hidden }
+    enum Kind: UInt8 { case unused, stream, endpoint, hidden, nested }
     var kind: Kind = .unused
     var descriptor: Int32 = -1
     var events: UInt32 = 0
@@ -82,6 +86,7 @@ extension EpollSet {
             unsafe watched = unsafe list.bindMemory(to: Int32.self, capacity: larger)
             capacity = larger
         }
+        unsafe members![limit] = Member()
         limit += 1
         return limit - 1
     }
@@ -102,6 +107,15 @@ extension EpollSet {
             unsafe members![index] = member
             unsafe end.local.pointee.registrations += 1
             endpoints += 1
+            watch(index)
+            wakeSleepers(index)
+            return 0
+        }
+        if unsafe epollSet(descriptor) != nil {
+            member.kind = .nested
+            let result = control(1, descriptor, pollIn, token | UInt64(index))
+            guard result == 0 else { return result }
+            unsafe members![index] = member
             watch(index)
             return 0
         }
@@ -145,6 +159,7 @@ extension EpollSet {
         if unsafe members![index].kind == .endpoint {
             disarm(index)
             watch(index)
+            wakeSleepers(index)
         }
         for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor)) {
             unsafe members![other].events = events
@@ -156,9 +171,14 @@ extension EpollSet {
 
     mutating func remove(_ descriptor: Int32, closing: Bool) -> Int {
         guard let index = find(descriptor) else { return -Int(ENOENT) }
+        return remove(index, fromKernel: !closing)
+    }
+
+    /// `fromKernel` is false where the kernel drops the registration with the descriptor.
+    private mutating func remove(_ index: Int, fromKernel: Bool) -> Int {
         let member = unsafe members![index]
-        if !closing && !member.outOfKernel {
-            let result = control(2, descriptor, 0, 0)
+        if fromKernel && !member.outOfKernel {
+            let result = control(2, member.descriptor, 0, 0)
             if result != 0 { return result }
         }
         disarm(index)
@@ -168,12 +188,25 @@ extension EpollSet {
             endpoints -= 1
         }
         unsafe members![index].kind = .unused
-        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor)) {
-            if !closing { _ = unsafe control(2, members![other].descriptor, 0, 0) }
+        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: member.descriptor)) {
+            if fromKernel { _ = unsafe control(2, members![other].descriptor, 0, 0) }
             unsafe members![other].kind = .unused
         }
         while unsafe limit > 0 && members![limit - 1].kind == .unused { limit -= 1 }
         return 0
+    }
+
+    /// The process closes its last descriptor of an end. Where other processes hold the end the kernel
+    /// would keep the registration, and its bells would wake this set without end.
+    mutating func forget(_ local: UnsafeMutablePointer<LocalState>) {
+        var index = 0
+        while index < limit {
+            if unsafe members![index].kind == .endpoint && members![index].local == local {
+                let shared = unsafe Endpoint(local).has(EndFlag.forked)
+                if remove(index, fromKernel: shared) != 0 { _ = remove(index, fromKernel: false) }
+            }
+            index += 1
+        }
     }
 
     private func control(_ operation: Int32, _ target: Int32, _ events: UInt32, _ data: UInt64) -> Int {
@@ -199,6 +232,16 @@ extension EpollSet {
             watchedCount -= 1
             unsafe watched![place] = unsafe watched![watchedCount]
             return
+        }
+    }
+
+    /// Another thread sleeps on this set already: it must see the bell, or what is ready now. A Unix
+    /// socket can always be written to, so asking for that wakes it.
+    private func wakeSleepers(_ index: Int) {
+        guard sleeping > 0 else { return }
+        arm(index)
+        if ready(index) != 0 {
+            _ = unsafe control(3, members![index].descriptor, pollIn | pollReadHangUp | pollOut, token | UInt64(index))
         }
     }
 
@@ -237,8 +280,12 @@ extension EpollSet {
     private func ready(_ index: Int) -> UInt32 {
         let member = unsafe members![index]
         if member.disabled { return 0 }
+        if member.kind == .nested {
+            let inner = unsafe epollSet(member.descriptor)
+            return unsafe inner?.pointee.hasEvents() == true ? pollIn & member.events : 0
+        }
         let end = unsafe Endpoint(member.local!)
-        end.noticeHint(member.descriptor)
+        unsafe end.noticeHint(end.local.pointee.descriptor)
         let bits = end.readiness() & (member.events | pollError | pollHangUp)
         if bits == 0 || member.events & epollEdge == 0 { return bits }
         let edge =
@@ -248,6 +295,10 @@ extension EpollSet {
     }
 
     private func report(_ index: Int, _ bits: UInt32) {
+        if unsafe members![index].kind == .nested {
+            unsafe members![index].idle = 0
+            return
+        }
         let end = unsafe Endpoint(members![index].local!)
         unsafe members![index].idle = 0
         unsafe members![index].fresh = false
@@ -298,6 +349,8 @@ extension EpollSet {
             if member.kind == .hidden {
                 let shown = bits & ~(pollOut | pollHangUp)
                 if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
+            } else if member.kind == .nested {
+                watch(index)
             } else if member.kind == .endpoint {
                 absorbEnd(index, bits)
             }
@@ -319,8 +372,9 @@ extension EpollSet {
     private mutating func absorbEnd(_ index: Int, _ said: UInt32) {
         let member = unsafe members![index]
         let end = unsafe Endpoint(member.local!)
-        let bits = end.afterKernel(member.descriptor, said)
+        let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said)
         if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
+        if said & pollOut != 0 { _ = control(3, member.descriptor, pollIn | pollReadHangUp, token | UInt64(index)) }
         if said & (pollHangUp | pollError) != 0 {
             _ = control(2, member.descriptor, 0, 0)
             unsafe members![index].outOfKernel = true
@@ -329,13 +383,26 @@ extension EpollSet {
         watch(index)
     }
 
-    /// For a set inside another wait: moves what the kernel has of ours to the watched ones.
-    mutating func absorbKernel() {
-        var events = unsafe InlineArray<32, epoll_event>(repeating: epoll_event())
-        let set = descriptor
-        unsafe withUnsafeMutableBytes(of: &events) { bytes in
-            let count = unsafe sk_epoll_pwait(set, bytes.baseAddress!, 32, 0, nil)
-            if count > 0 { _ = unsafe absorb(bytes.baseAddress!, count) }
+    /// For a set inside another wait: whether its own wait would report anything. Takes no event.
+    mutating func hasEvents() -> Bool {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint || members![index].kind == .nested {
+            if ready(index) != 0 { return true }
+        }
+        // What the kernel says counts only once our own bells are out of the way.
+        quieten()
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        var now = timespec(tv_sec: 0, tv_nsec: 0)
+        if unsafe sk_ppoll(&item, 1, &now, nil) <= 0 { return false }
+        return true
+    }
+
+    /// Takes bells that mean nothing any more out of the queues, and dead ends out of the kernel's set.
+    private mutating func quieten() {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint && !members![index].outOfKernel {
+            let end = unsafe Endpoint(members![index].local!)
+            var item = unsafe pollfd(fd: end.local.pointee.descriptor, events: Int16(POLLIN), revents: 0)
+            var now = timespec(tv_sec: 0, tv_nsec: 0)
+            if unsafe sk_ppoll(&item, 1, &now, nil) > 0 { absorbEnd(index, UInt32(UInt16(bitPattern: item.revents))) }
         }
     }
 
@@ -343,11 +410,17 @@ extension EpollSet {
 
     /// Arms what is watched; true when nothing came meanwhile and sleeping is right.
     mutating func prepareSleep() -> Bool {
+        sleeping += 1
+        inCompany = false
         var place = 0
         while place < watchedCount {
             let index = unsafe Int(watched![place])
             arm(index)
-            if unsafe members![index].idle > EpollSet.idleSleeps && !members![index].outOfKernel && ready(index) == 0 {
+            if isInCompany(index) {
+                inCompany = true
+            } else if unsafe members![index].idle > EpollSet.idleSleeps && !members![index].outOfKernel
+                && members![index].kind == .endpoint && ready(index) == 0
+            {
                 unwatch(index)
                 continue
             }
@@ -357,7 +430,17 @@ extension EpollSet {
         return !anyReady()
     }
 
+    /// Whether somebody else of this end sleeps too, so that our bell may be swallowed.
+    private func isInCompany(_ index: Int) -> Bool {
+        guard let local = unsafe members![index].local else { return false }
+        let line = unsafe Endpoint(local).mine
+        let own: UInt32 = unsafe members![index].events & pollOut != 0 ? 2 : 1
+        return line.load32(Layout.readSleepers) &+ line.load32(Layout.writeSleepers) > own
+    }
+
     mutating func endSleep() {
+        sleeping -= 1
+        if sleeping > 0 { return }
         for place in 0..<watchedCount { unsafe disarm(Int(watched![place])) }
     }
 }

@@ -31,6 +31,7 @@ private struct Departure {
         let endpoint = unsafe Endpoint(end)
         // After the kernel close, so that a spinning peer that looks again finds the hang-up.
         endpoint.mine.add32(Layout.hint, 1)
+        unsafe closeHolder(end.pointee.portHolder)
         endpoint.release(connected: true)
     }
 }
@@ -41,15 +42,17 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
     switch kind(word) {
     case .endpoint:
         let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
-        if unsafe local.pointee.registrations > 0 { forgetRegistrations(descriptor) }
         unsafe local.pointee.descriptors -= 1
         if unsafe local.pointee.descriptors == 0 {
+            if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local) }
             let end = unsafe Endpoint(local)
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
                 end.mine.or32(Layout.state, EndState.reset)
                 end.wakeReader(descriptor)
             }
             unsafe departure.end = unsafe local
+        } else if unsafe local.pointee.descriptor == descriptor {
+            unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
         }
     case .stream, .listener:
         let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
@@ -66,6 +69,15 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
     return departure
 }
 
+/// Another number of the same thing, to ring and ask with from now on.
+private func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
+    guard let table = unsafe descriptorTable else { return -1 }
+    for number in 0..<highestDescriptor() where Int32(number) != descriptor {
+        if unsafe table[number].load(ordering: .relaxed) == word { return Int32(number) }
+    }
+    return -1
+}
+
 private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
     if unsafe socket.pointee.hidden >= 0 {
         unsafe clearEntry(socket.pointee.hidden)
@@ -75,8 +87,16 @@ private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
         unsafe clearEntry(socket.pointee.pending[index])
         _ = unsafe sk_close(socket.pointee.pending[index])
     }
+    unsafe closeHolder(socket.pointee.stp.portHolder)
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
     unsafe free(socket)
+}
+
+/// Gives up an STP socket's port.
+private func closeHolder(_ holder: Int32) {
+    guard holder >= 0 else { return }
+    clearEntry(holder)
+    _ = sk_close(holder)
 }
 
 @c(closefrom) public func hookCloseFrom(_ first: Int32) {
@@ -151,8 +171,12 @@ private func moveHiddenAway(_ target: Int32) {
     guard moved >= 0 else { return }
     setEntry(moved, nil, .hidden)
     guard let table = unsafe descriptorTable else { return }
-    for number in 0..<4096 where unsafe table[number].load(ordering: .relaxed) & 7 == Kind.listener.rawValue {
+    for number in 0..<4096 {
+        if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
+            unsafe end.local.pointee.portHolder = moved
+        }
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
+        if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
         if unsafe socket.pointee.hidden == target { unsafe socket.pointee.hidden = moved }
         for index in unsafe 0..<socket.pointee.pendingCount where unsafe socket.pointee.pending[index] == target {
             unsafe socket.pointee.pending[index] = moved

@@ -99,6 +99,9 @@ private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: 
         unsafe end.setOption(option, shown(option, value.loadUnaligned(as: Int32.self)))
         return 0
     }
+    // SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN can only be read.
+    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 90) { return -Int(ENOPROTOOPT) }
+    if level == 6 && name > 60 { return -Int(ENOPROTOOPT) }
     // Options without a meaning in memory (TOS, MARK, QUICKACK, congestion control) are taken and do nothing.
     return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : -Int(ENOPROTOOPT)
 }
@@ -114,7 +117,7 @@ private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: 
         let nanoseconds = end.block.load64(isReceiveTimeout(level, name) ? Block.receiveTimeout : Block.sendTimeout)
         return unsafe give(value, length, Int(nanoseconds / 1_000_000_000), Int(nanoseconds % 1_000_000_000 / 1000))
     }
-    if level == 6 && name == 11 { return unsafe giveInformation(value, length) }
+    if level == 6 && name == 11 { return unsafe giveInformation(end, value, length) }
     if level == 1 && name == 13 {
         var pair = (end.option(.lingerOn), end.option(.lingerSeconds))
         return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 8) }
@@ -128,22 +131,30 @@ private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> In
     switch (level, name) {
     case (1, 3): return 1  // SO_TYPE: SOCK_STREAM
     case (1, 4):  // SO_ERROR
-        end.clear(EndFlag.connecting)
         return end.takeError()
     case (1, 30): return 0  // SO_ACCEPTCONN
     case (1, 38): return 6  // SO_PROTOCOL: IPPROTO_TCP
     case (1, 39): return Int32(end.block.load32(Block.family))  // SO_DOMAIN
+    case (6, 12): return 1  // TCP_QUICKACK
     case (6, 2): return 65483  // TCP_MAXSEG of loopback
     case (41, 26): return 0  // IPV6_V6ONLY
     default: return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : nil
     }
 }
 
+/// The number that TCP gives the state: established, close-wait, fin-wait-2, closed.
+private func tcpState(_ end: Endpoint) -> UInt8 {
+    let ending = end.ending()
+    if ending.reset || end.has(EndFlag.broken) { return 7 }
+    if end.has(EndFlag.writeShut) { return ending.finished ? 7 : 5 }
+    return ending.finished ? 8 : 1
+}
+
 /// TCP_INFO: the state alone.
-private func giveInformation(_ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
+private func giveInformation(_ end: Endpoint, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
     var information = InlineArray<32, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &information) { bytes in
-        unsafe bytes[0] = 1  // TCP_ESTABLISHED
+        unsafe bytes[0] = tcpState(end)
         return unsafe give(value, length, bytes.baseAddress!, min(Int(length.pointee), 104))
     }
 }

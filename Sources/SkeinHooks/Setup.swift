@@ -83,7 +83,7 @@ private func readSpinPolicy() {
 
 /// The user's own folder below the host's runtime folder, with the user's socket table. Its absence
 /// harms nothing but `skein ls`.
-private func openRuntimeFolder() {
+func openRuntimeFolder() {
     var path = Text()
     if let given = unsafe sk_environment("SKEIN_DIR") {
         unsafe path.append(cString: given)
@@ -109,19 +109,29 @@ private func openRuntimeFolder() {
             return unsafe sk_openat(-100, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0)
         }
     }
-    guard folder >= 0 else { return }
+    guard folder >= 0 else { return unsafe process.folderError = Int32(-folder) }
     defer { _ = sk_close(Int32(folder)) }
-    guard isTrustworthy(Int32(folder), shared: true) else { return }
+    guard isTrustworthy(Int32(folder), shared: true) else { return unsafe process.folderError = EPERM }
+    identifyFolder(Int32(folder))
     var own = Text()
     unsafe own.append(decimal: UInt64(process.effectiveUser))
     let mine = unsafe own.withCString { name -> Int in
-        _ = unsafe sk_mkdirat(Int32(folder), name, 0o755)
+        let made = unsafe sk_mkdirat(Int32(folder), name, 0o755)
+        if made < 0 && made != -Int(EEXIST) { return made }
         return unsafe sk_openat(Int32(folder), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW, 0)
     }
-    guard mine >= 0 else { return }
+    guard mine >= 0 else { return unsafe process.folderError = Int32(-mine) }
     defer { _ = sk_close(Int32(mine)) }
-    guard isTrustworthy(Int32(mine), shared: false) else { return }
+    guard isTrustworthy(Int32(mine), shared: false) else { return unsafe process.folderError = EPERM }
     unsafe process.table.open(folder: Int32(mine))
+    unsafe process.folderError = process.table.isOpen ? 0 : process.table.error
+}
+
+private func identifyFolder(_ folder: Int32) {
+    var status = stat()
+    guard unsafe sk_fstat(folder, &status) == 0 else { return }
+    unsafe process.folderDevice = UInt64(status.st_dev)
+    unsafe process.folderInode = UInt64(status.st_ino)
 }
 
 /// A folder that others could tamper with is not used: wrong owner, or writable without the sticky bit.

@@ -196,13 +196,17 @@ func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
     unsafe setEntry(descriptor, end.local, .endpoint)
 }
 
-private func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
+func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
     end.setDefaultOptions()
     for index in 0..<14 where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
         unsafe end.setOption(Option(rawValue: index)!, socket.pointee.options[index])
     }
     unsafe end.block.store64(Block.receiveTimeout, socket.pointee.receiveTimeout)
     unsafe end.block.store64(Block.sendTimeout, socket.pointee.sendTimeout)
+    guard unsafe socket.pointee.isSTP else { return }
+    unsafe end.block.store32(Block.closeLimit, socket.pointee.stp.closeLimit)
+    unsafe end.block.store32(Block.giftLimit, socket.pointee.stp.giftLimit)
+    unsafe end.setRings(socket.pointee.stp.settings)
 }
 
 // MARK: accept
@@ -243,7 +247,7 @@ private func accept(
             let result =
                 unsafe (queue == 0) == socket.pointee.turn
                 ? acceptFromMemory(socket, address, length, flags)
-                : acceptFromKernel(descriptor, address, length, flags)
+                : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
             if result != -Int(EAGAIN) { return result }
         }
         if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }

@@ -34,7 +34,8 @@ extension Endpoint {
         var bits: UInt32 = 0
         if receiveShut { bits |= pollIn | pollInNormal | pollReadHangUp }
         if receiveShut && sendShut { bits |= pollHangUp }
-        if readable() > 0 { bits |= pollIn | pollInNormal }
+        let waiting = readable()
+        if waiting > 0 && waiting >= Int(option(.receiveLowWater)) { bits |= pollIn | pollInNormal }
         if sendShut || isWritable() { bits |= pollOut | pollOutNormal }
         if ending.reset || flags & EndFlag.broken != 0, flags & EndFlag.resetReported == 0 { bits |= pollError }
         if urgentWaits() { bits |= pollPriority }
@@ -60,20 +61,21 @@ extension Endpoint {
 
     func receive(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
         if flags & Flag.outOfBand != 0 { return receiveUrgent(vectors, flags: flags) }
+        if flags & Flag.errorQueue != 0 { return -Int(EAGAIN) }
         let total = vectors.total
-        if total == 0 { return 0 }
         var done = 0
         var deadline: UInt64 = 0
         while true {
             skipUrgent()
-            done += takeAll(vectors, from: done, flags: flags)
-            if done > 0 && (flags & Flag.waitAll == 0 || done == total || flags & Flag.peek != 0) { break }
-            if has(EndFlag.readShut) { break }
+            done = flags & Flag.peek != 0 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
+            if total == 0 && readable() > 0 { return 0 }
+            if done > 0 && (flags & Flag.waitAll == 0 || done >= min(total, Layout.largeCapacity)) { break }
             let ending = self.ending()
+            if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
                 // What came before the end is read first.
                 if readable() > 0 { continue }
-                if done == 0 && ending.reset && !ending.finished {
+                if done == 0 && ending.reset {
                     let error = takeError()
                     if error != 0 { return -Int(error) }
                 }
@@ -85,7 +87,9 @@ extension Endpoint {
                 return -Int(EAGAIN)
             }
             if deadline == 0 { deadline = self.deadline(Block.receiveTimeout) }
-            let error = waitUntil(descriptor, reading: true, deadline: deadline)
+            // The writer may be waiting for the room that was made already.
+            if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
+            let error = waitUntil(descriptor, reading: true, needed: flags & Flag.peek != 0 ? total : 1, deadline: deadline)
             if error != 0 {
                 if done > 0 { break }
                 return -Int(error)
@@ -161,13 +165,19 @@ extension Endpoint {
     func send(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
         var done = 0
         var deadline: UInt64 = 0
+        if vectors.total == 0 {
+            let refusal = sendingRefused(descriptor)
+            if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13) }
+            return -Int(refusal)
+        }
         for index in 0..<vectors.count {
             let vector = unsafe vectors.base[index]
             var offset = 0
             while unsafe offset < vector.iov_len {
-                let refusal = sendingRefused(descriptor, flags: flags)
+                // What was taken before is reported first, and the error by the next call.
+                if done > 0 && cannotSend(descriptor) { return sent(done, descriptor) }
+                let refusal = sendingRefused(descriptor)
                 if refusal != 0 {
-                    if done > 0 { return sent(done, descriptor) }
                     if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13 /* SIGPIPE */) }
                     return -Int(refusal)
                 }
@@ -209,16 +219,21 @@ extension Endpoint {
         return count
     }
 
-    @inline(__always) private func sendingRefused(_ descriptor: Int32, flags: Int) -> Int32 {
+    @inline(__always) private func cannotSend(_ descriptor: Int32) -> Bool {
+        noticeHint(descriptor)
+        return has(EndFlag.writeShut | EndFlag.broken) || ending().reset || swallows()
+    }
+
+    @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {
         noticeHint(descriptor)
         let own = block.load32(Block.flags)
-        if own & (EndFlag.writeShut | EndFlag.broken) != 0 {
-            if own & EndFlag.writeShut == 0 { _ = takeError() }
-            return EPIPE
-        }
         if ending().reset {
             let error = takeError()
             return error != 0 ? error : EPIPE
+        }
+        if own & (EndFlag.writeShut | EndFlag.broken) != 0 {
+            if own & EndFlag.writeShut == 0 { _ = takeError() }
+            return EPIPE
         }
         return 0
     }
@@ -277,9 +292,9 @@ extension Endpoint {
         return has(EndFlag.hungUp)
     }
 
-    @inline(__always) private func isReady(_ reading: Bool) -> Bool {
+    @inline(__always) private func isReady(_ reading: Bool, _ needed: Int = 1) -> Bool {
         if reading {
-            if readable() > 0 || has(EndFlag.readShut) { return true }
+            if readable() >= needed || has(EndFlag.readShut) { return true }
         } else {
             if isWritable() || has(EndFlag.writeShut) { return true }
         }
@@ -289,11 +304,12 @@ extension Endpoint {
     }
 
     /// Waits until reading or writing has something to do. 0, or the errno that ends the call.
-    private func waitUntil(_ descriptor: Int32, reading: Bool, deadline: UInt64) -> Int32 {
+    private func waitUntil(_ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64) -> Int32 {
+        let needed = min(needed, Layout.smallCapacity)
         noticeHint(descriptor)
         if unsafe local.pointee.spin.wait(
             policy: process.spinPolicy, peerProcessor: peer.load32(Layout.processor), processors: process.processors,
-            ready: { isReady(reading) })
+            ready: { isReady(reading, needed) })
         {
             noticeHint(descriptor)
             return 0
@@ -302,17 +318,17 @@ extension Endpoint {
         mine.add32(sleepers, 1)
         defer { mine.subtract32(sleepers, 1) }
         while true {
-            if isReady(reading) {
+            if isReady(reading, needed) {
                 noticeHint(descriptor)
                 return 0
             }
-            let result = sleep(descriptor, reading: reading, deadline: deadline)
+            let result = sleep(descriptor, reading: reading, needed: needed, deadline: deadline)
             if result != 0 { return result }
         }
     }
 
     /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
-    private func sleep(_ descriptor: Int32, reading: Bool, deadline: UInt64) -> Int32 {
+    private func sleep(_ descriptor: Int32, reading: Bool, needed: Int, deadline: UInt64) -> Int32 {
         let company = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > 1
         let record = unsafe local.pointee.record
         record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
@@ -322,13 +338,13 @@ extension Endpoint {
             let result = unsafe sk_recvfrom(descriptor, &byte, 8, 0)
             if result == -Int(EINTR) || result == -Int(EAGAIN) || result == -Int(EBADF) { return Int32(-result) }
             if result > 0 { set(EndFlag.violated) }
-            if result < 0 || !isReady(reading) { askKernel(descriptor) }
+            if result < 0 || !isReady(reading, needed) { askKernel(descriptor) }
             return 0
         }
         let now = sk_now()
         if now >= deadline { return EAGAIN }
         // In company one sleeper may take the bell of another: nobody sleeps long then.
-        let nanoseconds = company ? min(deadline - now, 10_000_000) : deadline - now
+        let nanoseconds = company ? min(deadline - now, companyLimit) : deadline - now
         var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
         var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
@@ -336,7 +352,7 @@ extension Endpoint {
         if result > 0 {
             if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
                 set(EndFlag.hungUp)
-            } else if !isReady(reading) {
+            } else if !isReady(reading, needed) {
                 drain(descriptor)
             }
         }

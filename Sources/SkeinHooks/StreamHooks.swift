@@ -10,6 +10,7 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
 
 @c(read) public func hookRead(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int) -> Int {
     guard let end = endpoint(descriptor) else { return unsafe real.read!(descriptor, buffer, count) }
+    if count == 0 { return 0 }
     return unsafe finish(withVector(buffer, count) { end.receive(descriptor, $0, flags: 0) })
 }
 

@@ -4,6 +4,8 @@ import CSystem
 
 /// How often a wait that finds work in memory still asks the kernel about the rest, in nanoseconds.
 let kernelLookInterval: UInt64 = 50_000
+/// How long a sleeper in company sleeps at most: another's drain may take its bell (Tests/Models).
+let companyLimit: UInt64 = 20_000_000
 
 /// The bits that a poll item reports without being asked.
 private let always = pollError | pollHangUp
@@ -25,7 +27,7 @@ private func look(_ item: pollfd) -> UInt32? {
         end.noticeHint(item.fd)
         return end.readiness() & (UInt32(UInt16(bitPattern: item.events)) | always)
     }
-    if let set = unsafe epollSet(item.fd) { return unsafe set.pointee.anyReady() ? pollIn & UInt32(UInt16(bitPattern: item.events)) : nil }
+    if let set = unsafe epollSet(item.fd) { return unsafe set.pointee.hasEvents() ? pollIn & UInt32(UInt16(bitPattern: item.events)) : nil }
     return nil
 }
 
@@ -46,7 +48,8 @@ func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt
         if ready == 0 { unsafe armAll(items, count, 1) }
         let again = unsafe ready == 0 ? lookAtAll(items, count) : ready
         let total = unsafe fill(kernel, items, count, room)
-        let result = unsafe sleepInKernel(kernel, total, deadline: again > 0 ? 0 : deadline, mask: mask)
+        let limit = unsafe inCompany(items, count) ? min(deadline, sk_now() &+ companyLimit) : deadline
+        let result = unsafe sleepInKernel(kernel, total, deadline: again > 0 ? 0 : limit, mask: mask)
         if ready == 0 { unsafe armAll(items, count, UInt32.max) }
         looked = true
         if result < 0 { return result }
@@ -97,6 +100,15 @@ private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ one: 
     }
 }
 
+private func inCompany(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
+    for index in 0..<count {
+        guard let end = unsafe endpoint(items[index].fd) else { continue }
+        let own: UInt32 = unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 ? 2 : 1
+        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own { return true }
+    }
+    return false
+}
+
 /// The kernel's items: the first `count` stand beside the program's, further ones for hidden listeners.
 private func fill(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ room: Int) -> Int {
     var total = count
@@ -141,9 +153,7 @@ private func merge(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutabl
             let bits = unsafe end.afterKernel(items[index].fd, said) & (UInt32(UInt16(bitPattern: items[index].events)) | always)
             unsafe items[index].revents = Int16(truncatingIfNeeded: bits)
         } else if let set = unsafe epollSet(items[index].fd) {
-            // The kernel knows of bells; whether they mean anything, the set knows.
-            if said != 0 { unsafe set.pointee.absorbKernel() }
-            unsafe items[index].revents = unsafe set.pointee.anyReady() ? items[index].events & Int16(POLLIN) : 0
+            unsafe items[index].revents = unsafe set.pointee.hasEvents() ? items[index].events & Int16(POLLIN) : 0
         } else {
             unsafe items[index].revents = unsafe kernel[index].revents
             if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue, let socket = unsafe streamSocket(items[index].fd) {

@@ -196,6 +196,8 @@ static inline long sk_fork(void) {
     return sk_syscall6(SYS_clone, 17 /* SIGCHLD */, 0, 0, 0, 0, 0);
 #endif
 }
+/// A child whose end raises no signal here and that no ordinary wait reports.
+static inline long sk_fork_quietly(void) { return sk_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0); }
 static inline long sk_setsid(void) { return sk_syscall6(SYS_setsid, 0, 0, 0, 0, 0, 0); }
 static inline long sk_wait4(int pid, int *status, int options) {
     return sk_syscall6(SYS_wait4, pid, SK_P(status), options, 0, 0, 0);
@@ -230,6 +232,11 @@ static inline int sk_thread_id(void) {
     return id;
 }
 static inline void sk_forget_thread_id(void) { sk_thread_id_word = 0; }
+
+/// What STPerror reports of this thread's last STP call.
+extern __thread int sk_stp_error_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline int sk_stp_error(void) { return sk_stp_error_word; }
+static inline void sk_set_stp_error(int value) { sk_stp_error_word = value; }
 
 // MARK: Clock and processor
 

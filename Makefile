@@ -1,0 +1,195 @@
+# Builds, tests and installs Skein. `make help` lists the targets.
+#
+# SwiftPM can't link a library without the Swift runtime, so the two Embedded Swift libraries are made
+# here; the command `skein` is made by SwiftPM.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+SWIFTC  := $(shell command -v swiftc)
+# The clang that belongs to swiftc reads the same object format and module maps.
+CLANG   := $(firstword $(wildcard $(dir $(SWIFTC))clang $(dir $(realpath $(SWIFTC)))clang) clang)
+LIB     := build/lib
+BIN     := build/bin
+OBJ     := build/obj
+
+CORE    := $(wildcard Sources/SkeinCore/*.swift Sources/SkeinHooks/*.swift)
+SYSTEM  := $(wildcard Sources/CSystem/*.c Sources/CSystem/include/*)
+PRELOAD := $(CORE) $(wildcard Sources/SkeinPreload/*.swift)
+LIBRARY := $(CORE) $(wildcard Sources/SkeinLibrary/*.swift)
+HEADER  := $(firstword $(wildcard Sources/SkeinLibrary/include/skein.h include/skein.h))
+CONTRACT := $(wildcard Tests/Contract/*.swift)
+COMMAND := $(shell find Sources/skein -name '*.swift' 2>/dev/null)
+
+# Found as they are written: the library and the command are made once their sources exist.
+has_library := $(wildcard Sources/SkeinLibrary/*.swift)
+has_command := $(and $(wildcard Package.swift),$(COMMAND))
+
+TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
+           $(if $(has_command),$(BIN)/skein) $(BIN)/contract
+
+EMBEDDED := -parse-as-library -wmo -O -swift-version 6 -enable-experimental-feature Embedded \
+            -strict-memory-safety -warnings-as-errors -package-name skein \
+            -Xcc -D_GNU_SOURCE -I Sources/CSystem/include
+# Nothing but the @c functions is exported: see scripts/exports.sh.
+LINK     := -shared -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
+
+.PHONY: all help setup demo test check test-programs bench soak format lint install completions clean
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+all: setup
+	@$(MAKE) --no-print-directory build
+
+help:
+	@echo 'make                 build the libraries, the command and the contract suite into build/'
+	@echo 'make demo            1 GiB from python3 -m http.server to curl, over TCP and over shared memory'
+	@echo 'make check           the short tests, for use while working (under 5 minutes)'
+	@echo 'make test            all tests that need no installed servers'
+	@echo 'make test-programs   real servers and clients, and CPython'"'"'s own socket tests; installs what it lacks'
+	@echo 'make soak            the tests again and again for SOAK_MINUTES (60)'
+	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
+	@echo 'make format, lint    swift format'
+	@echo 'make install         into PREFIX (/usr/local), below DESTDIR'
+	@echo 'make clean           removes build/ and .build/'
+
+# --- set-up: what building needs, by apt-get where missing
+
+setup:
+	@scripts/setup.sh build
+
+# --- build
+
+.PHONY: build
+build: $(TARGETS)
+
+$(LIB) $(BIN) $(OBJ):
+	@mkdir -p $@
+
+$(OBJ)/thread.o: $(SYSTEM) | $(OBJ)
+	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c Sources/CSystem/thread.c -o $@
+
+$(OBJ)/preload.o: $(PRELOAD) $(SYSTEM) | $(OBJ)
+	@echo 'compile  libskein-preload.so'
+	@$(SWIFTC) $(EMBEDDED) -module-name SkeinPreload -c $(PRELOAD) -o $@
+
+$(OBJ)/library.o: $(LIBRARY) $(SYSTEM) | $(OBJ)
+	@echo 'compile  libskein.so'
+	@$(SWIFTC) $(EMBEDDED) -module-name SkeinLibrary -c $(LIBRARY) -o $@
+
+$(OBJ)/preload.map: $(PRELOAD) scripts/exports.sh | $(OBJ)
+	@scripts/exports.sh $(PRELOAD) > $@
+
+$(OBJ)/library.map: $(LIBRARY) scripts/exports.sh | $(OBJ)
+	@scripts/exports.sh $(LIBRARY) > $@
+
+# A library that programs have mapped must not be written to: made beside it, then renamed.
+$(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(OBJ)/preload.map | $(LIB)
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(OBJ)/preload.o $(OBJ)/thread.o -o $@.new
+	@strip --strip-unneeded $@.new
+	@mv $@.new $@
+
+$(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(OBJ)/library.map | $(LIB)
+	@$(CLANG) $(LINK) -Wl,-soname,libskein.so.0 -Wl,--version-script=$(OBJ)/library.map \
+	    $(OBJ)/library.o $(OBJ)/thread.o -o $@.new
+	@strip --strip-unneeded $@.new
+	@mv $@.new $@
+	@ln -sf libskein.so $(LIB)/libskein.so.0
+
+# SwiftPM knows best what has changed; the copy is only made anew when its result has.
+$(BIN)/skein: $(COMMAND) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) Package.swift | $(BIN)
+	@echo 'compile  skein'
+	@swift build --quiet -c release --product skein
+	@cp "$$(swift build -c release --show-bin-path)/skein" $@.new
+	@mv $@.new $@
+
+$(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
+	@echo 'compile  contract'
+	@$(SWIFTC) -O -swift-version 6 -warnings-as-errors -I Tests/Contract/CContract $(CONTRACT) -o $@.new
+	@mv $@.new $@
+
+# --- run
+
+demo: all
+	@scripts/demo.sh
+
+test:
+	@scripts/setup.sh test
+	@scripts/test.py
+
+check:
+	@scripts/setup.sh build
+	@scripts/test.py --short
+
+test-programs: all
+	@scripts/setup.sh test
+	@Tests/Programs/install.sh
+	@scripts/test.py --programs
+
+bench: all
+	@Tests/Programs/install.sh
+	@python3 Benchmarks/bench.py --output docs/BENCHMARKS.md
+
+soak: all
+	@scripts/setup.sh test
+	@scripts/soak.sh $(or $(SOAK_MINUTES),60)
+
+# --- source form
+
+FORMATTED := $(wildcard Sources Tests Package.swift)
+
+format:
+	@swift format --in-place --parallel --recursive $(FORMATTED)
+
+lint:
+	@swift format lint --strict --parallel --recursive $(FORMATTED)
+
+# --- install
+
+MAN := $(patsubst man/%.scd,build/man/%,$(wildcard man/*.scd))
+
+$(MAN): build/man/%: man/%.scd
+	@mkdir -p build/man
+	@scdoc < $< > $@
+
+completions: $(BIN)/skein
+	@mkdir -p build/completions
+	@$(BIN)/skein --generate-completion-script bash > build/completions/skein.bash
+	@$(BIN)/skein --generate-completion-script zsh > build/completions/_skein
+	@$(BIN)/skein --generate-completion-script fish > build/completions/skein.fish
+
+build/skein.pc: Makefile
+	@mkdir -p build
+	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	    'Name: skein' 'Description: Sockets whose bytes travel through shared memory' \
+	    'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lskein' > $@
+
+to := $(DESTDIR)$(PREFIX)
+# install(1) would write into a library that programs have mapped: beside it, then renamed.
+define put
+	install -D -m $(1) $(2) $(3).new && mv $(3).new $(3)
+
+endef
+
+install: build $(MAN) $(if $(has_command),completions)
+	@rm -f build/skein.pc; $(MAKE) --no-print-directory build/skein.pc
+	@$(call put,755,$(LIB)/libskein-preload.so,$(to)/lib/libskein-preload.so)
+ifneq ($(has_library),)
+	@$(call put,755,$(LIB)/libskein.so,$(to)/lib/libskein.so.0)
+	@ln -sf libskein.so.0 $(to)/lib/libskein.so
+	@$(call put,644,build/skein.pc,$(to)/lib/pkgconfig/skein.pc)
+	@$(if $(HEADER),$(call put,644,$(HEADER),$(to)/include/skein.h))
+endif
+ifneq ($(has_command),)
+	@$(call put,755,$(BIN)/skein,$(to)/bin/skein)
+	@$(call put,644,build/completions/skein.bash,$(to)/share/bash-completion/completions/skein)
+	@$(call put,644,build/completions/_skein,$(to)/share/zsh/site-functions/_skein)
+	@$(call put,644,build/completions/skein.fish,$(to)/share/fish/vendor_completions.d/skein.fish)
+endif
+	@for page in $(MAN); do \
+	    install -D -m 644 $$page $(to)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	@echo 'installed below $(to)'
+
+clean:
+	@rm -rf build .build

@@ -1,0 +1,32 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The command and what it shares with the libraries. The two Embedded Swift libraries themselves
+// (libskein-preload.so and libskein.so) are made by the Makefile: SwiftPM can't link without the runtime.
+
+/// What every Swift target is held to.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "skein",
+    products: [
+        .executable(name: "skein", targets: ["skein"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+    ],
+    targets: [
+        .target(name: "CSystem", cSettings: [.define("_GNU_SOURCE")]),
+        .target(name: "SkeinCore", dependencies: ["CSystem"], swiftSettings: strict),
+        .executableTarget(
+            name: "skein",
+            dependencies: [
+                "CSystem", "SkeinCore", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+    ]
+)

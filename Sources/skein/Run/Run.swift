@@ -1,0 +1,123 @@
+import ArgumentParser
+
+/// `skein run`: starts an unmodified program with the translating header, in place of itself.
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Run a program with its TCP connections on shared memory where the other end allows it.",
+        usage: "skein run [<options>] [--] <program> [<argument> ...]",
+        discussion: """
+            The program replaces this command: its process identifier, its descriptors and its exit code are \
+            its own. Ends with 127 when the program isn't found, 126 when it isn't executable, and 125 when \
+            the header could not be used and --strict was given.
+            """)
+
+    /// When a waiting end looks at the ring again before it sleeps.
+    enum Spin: String, ExpressibleByArgument, CaseIterable { case off, adaptive, fixed }
+
+    @Option(help: "Use shared memory for these ports alone.", transform: PortList.init)
+    var only: PortList?
+
+    @Option(help: "Never use shared memory for these ports.", transform: PortList.init)
+    var not: PortList?
+
+    @Option(help: "How to wait for bytes: \(Spin.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var spin: Spin?
+
+    @Flag(help: "Fail instead of falling back to TCP.")
+    var strict = false
+
+    @Option(help: ArgumentHelp("Append to this file why connections fell back to TCP.", valueName: "file"))
+    var log: String?
+
+    @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments.", valueName: "program"))
+    var words: [String]
+
+    mutating func validate() throws {
+        if words.first == "--" { words.removeFirst() }
+        else if let first = words.first, first.hasPrefix("-") {
+            throw ValidationError("Unknown option '\(first)' (put '--' before a program whose name begins with '-')")
+        }
+        if words.isEmpty { throw ValidationError("Name the program to run, as in 'skein run curl http://localhost'") }
+    }
+
+    func run() throws {
+        let program = try find()
+        var environment = Environment()
+        if try prepare(program, &environment) { setOptions(&environment) }
+        let error = replaceProcess(path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
+        throw failure(Run.explain(error, program), code: error.code == 2 ? Exit.notFound : Exit.notExecutable)
+    }
+
+    private func find() throws -> Program {
+        do {
+            return try Program(words[0])
+        } catch .notFound(let message) {
+            throw failure(message, code: Exit.notFound)
+        } catch .notExecutable(let message) {
+            throw failure(message, code: Exit.notExecutable)
+        }
+    }
+
+    /// Puts the header into the environment. False when this program can't have it and runs plainly.
+    private func prepare(_ program: Program, _ environment: inout Environment) throws -> Bool {
+        let interpreter = program.interpreter()
+        if case .unreachable(let reason) = Reach(of: interpreter) {
+            let subject = interpreter == program.path ? program.name : "\(program.name) is run by \(interpreter), which"
+            if strict {
+                throw failure(
+                    "\(subject) \(reason); not started because of --strict (use 'skein relay' for it)", code: Exit.refused)
+            }
+            complain("\(subject) \(reason); it runs on plain TCP (to put it on shared memory use 'skein relay')")
+            let others = Header.without(environment["LD_PRELOAD"])
+            environment["LD_PRELOAD"] = others.isEmpty ? nil : others.joined(separator: ":")
+            return false
+        }
+        guard let header = Header.find() else { throw failure(Header.advice, code: Exit.refused) }
+        if header.contains(where: { $0 == ":" || $0 == " " }) {
+            throw failure(
+                "\(header): LD_PRELOAD can't carry a path with a space or colon; link it from elsewhere and set SKEIN_PRELOAD",
+                code: Exit.refused)
+        }
+        environment["LD_PRELOAD"] = Header.preload(header, before: environment["LD_PRELOAD"])
+        return true
+    }
+
+    /// What is not given on the command line stays as the environment has it.
+    private func setOptions(_ environment: inout Environment) {
+        if let only { environment["SKEIN_ONLY"] = only.text }
+        if let not { environment["SKEIN_NOT"] = not.text }
+        if let spin { environment["SKEIN_SPIN"] = spin.rawValue }
+        if strict { environment["SKEIN_STRICT"] = "1" }
+        if let log { environment["SKEIN_LOG"] = absolute(log) }
+    }
+
+    private static func explain(_ error: SystemError, _ program: Program) -> String {
+        if error.code == 2 {
+            let interpreter = program.interpreter()
+            let loader = (try? File(interpreter)).flatMap { Executable($0)?.loader }
+            let wanted = loader ?? interpreter
+            return "\(program.name) needs \(wanted), which does not exist on this machine; install it"
+        }
+        return "\(program.name) can't be run: \(error.text)"
+    }
+}
+
+/// Ports as `--only` and `--not` take them.
+struct PortList {
+    let text: String
+
+    /// The header keeps so many, in memory that it needn't allocate.
+    static let limit = 16
+
+    init(_ text: String) throws {
+        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+        for part in parts {
+            guard let port = UInt16(part), port > 0 else {
+                throw ValidationError("'\(part)' is not a port; give numbers from 1 to 65535, as in 80,443")
+            }
+        }
+        if parts.count > PortList.limit { throw ValidationError("at most \(PortList.limit) ports can be listed") }
+        self.text = text
+    }
+}

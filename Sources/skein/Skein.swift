@@ -1,0 +1,11 @@
+import ArgumentParser
+
+/// The command. Each sub-command lives in a folder of its own; `System` is what they share of Linux.
+@main
+struct Skein: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "skein",
+        abstract: "Sockets through what processes share: memory on one host.",
+        version: Version.text,
+        subcommands: [Run.self, List.self, Why.self, Version.self])
+}

@@ -1,0 +1,38 @@
+import Glibc
+
+/// A process as /proc shows it. All of it may be gone a moment later.
+struct Process {
+    let identifier: Int32
+
+    init(_ identifier: Int32) { self.identifier = identifier }
+
+    var folder: String { "/proc/\(identifier)" }
+
+    /// Neither gone nor a zombie. One that /proc hides from us (hidepid) lives as long as it can be signalled.
+    var isAlive: Bool {
+        guard identifier > 0, kill(identifier, 0) == 0 || errno == EPERM else { return false }
+        guard let state = line("State:") else { return true }
+        return !state.hasPrefix("Z") && !state.hasPrefix("X")
+    }
+
+    /// Its real, effective and saved user; empty when /proc hides it.
+    var users: [UInt32] {
+        (line("Uid:") ?? "").split { $0 == "\t" || $0 == " " }.prefix(3).compactMap { UInt32($0) }
+    }
+
+    /// Its name as the kernel keeps it, cut to 15 bytes.
+    var name: String {
+        let text = (try? File.contents("\(folder)/comm"))?.text ?? ""
+        return String(text.prefix { $0 != "\n" })
+    }
+
+    private func line(_ key: String) -> String? {
+        guard let text = (try? File.contents("\(folder)/status"))?.text else { return nil }
+        return text.split(separator: "\n").first { $0.hasPrefix(key) }.map {
+            String($0.dropFirst(key.count).drop { $0 == "\t" || $0 == " " })
+        }
+    }
+
+    /// Whether this process has given up set-user-id programs (as services hardened by systemd have).
+    static var mayNotGainPrivileges: Bool { Process(getpid()).line("NoNewPrivs:") == "1" }
+}
