@@ -5,7 +5,7 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-VERSION := 0.1.0
+VERSION := $(or $(shell sed -n 's/.*number = "\(.*\)"/\1/p' Sources/skein/Version.swift 2>/dev/null),0)
 
 SWIFTC  := $(shell command -v swiftc)
 # The clang that belongs to swiftc reads the same object format and module maps.

@@ -13,6 +13,7 @@ say() { # verdict sentence
 
 for library in "$@"; do
     name=${library##*/}
+    [ -e "$library" ] || { say 'not ok' "$name is built: there is no $library"; continue; }
     newest=$(objdump -T "$library" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
     newest=${newest#GLIBC_}
     sentence="$name needs glibc ${newest:-of any age}, not newer than $newest_allowed"

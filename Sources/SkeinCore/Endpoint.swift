@@ -161,10 +161,15 @@ extension Endpoint {
     }
 
     @inline(never) private func urgentLimit(urgent: UInt64, head: UInt64, skipping: Int) -> Int? {
-        guard block.load64(Block.urgentSeen) != urgent || option(.oobInline) != 0 else { return nil }
         let position = urgent &- 1
         let from = head &+ UInt64(skipping)
         return position > from && position &- from < UInt64(Layout.largeCapacity * 2) ? Int(position &- from) : nil
+    }
+
+    /// Whether an urgent byte lies in what can be read, and does not count as readable.
+    @inline(__always) package func urgentAhead() -> Bool {
+        let urgent = peer.load64(Layout.urgent)
+        return urgent > block.load64(Block.head) && option(.oobInline) == 0
     }
 
     /// Whether the next byte to read is the urgent one (SIOCATMARK).

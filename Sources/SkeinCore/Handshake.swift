@@ -131,7 +131,6 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
         return makeEndpoint(PoolSet.Place(pool: pool, slot: hello.slot, generation: hello.generation), end: 1)
     }
     guard let endpoint else { return .refused }
-    endpoint.mine.or32(Layout.state, EndState.accepted)
     if bound.isSTP { endpoint.set(EndFlag.refusesAfterShutdown) }
     // A listener of family AF_INET6 sees IPv4 addresses in their mapped form, as the kernel shows them.
     let six = bound.family == UInt16(AF_INET6)

@@ -59,8 +59,6 @@ package enum EndState {
     package static let readShut: UInt32 = 4
     /// The program has accepted the connection; what STPconnect waits for.
     package static let accepted: UInt32 = 8
-    /// The accepting end has been accepted by its program.
-    package static let accepted: UInt32 = 8
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.

@@ -17,6 +17,25 @@ private func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (in
     return result
 }
 
+@c(epoll_create1) public func hookEpollCreate1(_ flags: Int32) -> Int32 {
+    let descriptor = real.epollCreate1!(flags)
+    if unsafe descriptor >= 0 && rules.enabled { unsafe install(descriptor) }
+    return descriptor
+}
+
+@c(epoll_create) public func hookEpollCreate(_ size: Int32) -> Int32 {
+    if size <= 0 { return Int32(finish(-Int(EINVAL))) }
+    return hookEpollCreate1(0)
+}
+
+/// Every set is known from the start: a thread may sleep in it before the first endpoint enters.
+@discardableResult private func install(_ epoll: Int32) -> UnsafeMutablePointer<EpollSet>? {
+    guard let set = unsafe makeCell(EpollSet(descriptor: epoll)) else { return nil }
+    unsafe setEntry(epoll, set, .epoll)
+    if let link = unsafe makeCell(SetLink(set: set, next: firstSet)) { unsafe firstSet = unsafe link }
+    return unsafe set
+}
+
 @c(epoll_ctl) public func hookEpollControl(
     _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
 ) -> Int32 {
@@ -46,12 +65,10 @@ private func adoptSet(
     _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
 ) -> UnsafeMutablePointer<EpollSet>? {
     // Changing what is not registered: ENOENT from an epoll set, another answer from anything else.
-    guard entry(epoll) == 0, operation == 1, unsafe event != nil, unsafe sk_epoll_ctl(epoll, 3, target, event) == -Int(ENOENT),
-        let set = unsafe makeCell(EpollSet(descriptor: epoll))
-    else { return nil }
-    unsafe setEntry(epoll, set, .epoll)
-    if let link = unsafe makeCell(SetLink(set: set, next: firstSet)) { unsafe firstSet = unsafe link }
-    return unsafe set
+    guard entry(epoll) == 0, operation == 1, unsafe event != nil, unsafe sk_epoll_ctl(epoll, 3, target, event) == -Int(ENOENT) else {
+        return nil
+    }
+    return unsafe install(epoll)
 }
 
 @c(epoll_wait) public func hookEpollWait(_ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32) -> Int32 {

@@ -170,7 +170,7 @@ private func moveHiddenAway(_ target: Int32) {
     clearEntry(target)
     guard moved >= 0 else { return }
     setEntry(moved, nil, .hidden)
-    guard let table = unsafe descriptorTable else { return }
+    guard unsafe descriptorTable != nil else { return }
     for number in 0..<4096 {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
             unsafe end.local.pointee.portHolder = moved
@@ -307,19 +307,26 @@ private func shareEnds(_ one: UInt32) {
 /// The child's own control blocks in the table.
 private func shareRecords() {
     eachEnd { end in
-        let record = unsafe process.table.claim()
         let old = unsafe end.local.pointee.record
+        unsafe end.local.pointee.record = unsafe process.table.claim()
+        end.describe(Int32(bitPattern: old.load32(SocketTable.Record.descriptor)))
+    }
+}
+
+extension Endpoint {
+    /// Fills in this process's control block of the end.
+    func describe(_ descriptor: Int32) {
         typealias Record = SocketTable.Record
+        let record = unsafe local.pointee.record
         record.setAddress(
-            old.address(family: Record.family, host: Record.localAddress, port: Record.localPort), family: Record.family,
+            block.address(family: Block.family, host: Block.localAddress, port: Block.localPort), family: Record.family,
             host: Record.localAddress, port: Record.localPort)
         record.setAddress(
-            old.address(family: Record.family, host: Record.peerAddress, port: Record.peerPort), family: Record.family,
+            block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort), family: Record.family,
             host: Record.peerAddress, port: Record.peerPort)
-        record.store32(Record.role, old.load32(Record.role))
-        record.store32(Record.descriptor, old.load32(Record.descriptor))
+        record.store32(Record.role, end == 0 ? SocketTable.Role.client : SocketTable.Role.server)
+        record.store32(Record.descriptor, UInt32(bitPattern: descriptor))
         writeProgramName(record)
-        unsafe end.local.pointee.record = record
     }
 }
 
@@ -338,7 +345,7 @@ private func eachEnd(_ body: (Endpoint) -> Void) {
     }
 }
 
-private func highestDescriptor() -> Int {
+func highestDescriptor() -> Int {
     var limits: (UInt64, UInt64) = (0, 0)
     _ = unsafe withUnsafeMutableBytes(of: &limits) { unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self)) }
     return Int(min(limits.0, UInt64(descriptorTableSize)))

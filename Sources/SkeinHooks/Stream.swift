@@ -30,16 +30,48 @@ extension Endpoint {
         let flags = block.load32(Block.flags)
         let ending = self.ending()
         let receiveShut = ending.finished || ending.reset || flags & EndFlag.readShut != 0
-        let sendShut = ending.reset || flags & (EndFlag.writeShut | EndFlag.broken) != 0
+        let sendShut = ending.reset || flags & (EndFlag.writeShut | EndFlag.broken) != 0 || peerRefuses(flags)
         var bits: UInt32 = 0
+        if flags & (EndFlag.unaccepted | EndFlag.taken) != 0, let special = stpReadiness(flags) { return special }
         if receiveShut { bits |= pollIn | pollInNormal | pollReadHangUp }
         if receiveShut && sendShut { bits |= pollHangUp }
-        let waiting = readable()
+        let waiting = readable() - (urgentAhead() ? 1 : 0)
         if waiting > 0 && waiting >= Int(option(.receiveLowWater)) { bits |= pollIn | pollInNormal }
         if sendShut || isWritable() { bits |= pollOut | pollOutNormal }
         if ending.reset || flags & EndFlag.broken != 0, flags & EndFlag.resetReported == 0 { bits |= pollError }
         if urgentWaits() { bits |= pollPriority }
         return bits
+    }
+
+    /// Between STP sockets a peer that has stopped reading refuses what is sent.
+    @inline(__always) private func peerRefuses(_ flags: UInt32) -> Bool {
+        flags & EndFlag.refusesAfterShutdown != 0 && peer.load32(Layout.state) & EndState.readShut != 0
+    }
+
+    /// Whether the server has accepted this STP client; remembered once it has.
+    func isAccepted() -> Bool {
+        if !has(EndFlag.unaccepted) { return true }
+        if peer.acquire32(Layout.state) & EndState.accepted == 0 { return false }
+        clear(EndFlag.unaccepted)
+        return true
+    }
+
+    /// The bits of an STP socket that waits to be accepted or has been taken; nil when neither holds.
+    @inline(never) private func stpReadiness(_ flags: UInt32) -> UInt32? {
+        if flags & EndFlag.taken != 0 { return pollPriority | pollIn | pollInNormal | pollHangUp }
+        if isAccepted() { return nil }
+        if !has(EndFlag.hungUp) { return 0 }
+        return pollIn | pollInNormal | pollOut | pollOutNormal | pollReadHangUp | pollHangUp
+            | (flags & EndFlag.resetReported == 0 ? pollError : 0)
+    }
+
+    /// Chooses the ring that writes begin in, and may be bound to (bits of `EndSetting`).
+    func setRings(_ settings: UInt32) {
+        block.store32(Block.settings, settings)
+        if settings & EndSetting.largeRing != 0 && block.load64(Block.tail) == 0 {
+            block.store32(Block.writeKind, 1)
+            mine.release64(Layout.placement, 1)
+        }
     }
 
     /// The pending error, once: what SO_ERROR, a read or a write reports.
@@ -52,7 +84,7 @@ extension Endpoint {
         }
         if ending().reset {
             set(EndFlag.resetReported)
-            return ECONNRESET
+            return isAccepted() ? ECONNRESET : ECONNREFUSED
         }
         return 0
     }
@@ -69,7 +101,7 @@ extension Endpoint {
             skipUrgent()
             done = flags & Flag.peek != 0 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
             if total == 0 && readable() > 0 { return 0 }
-            if done > 0 && (flags & Flag.waitAll == 0 || done >= min(total, Layout.largeCapacity)) { break }
+            if done > 0 && (flags & Flag.waitAll == 0 || done == total || (flags & Flag.peek != 0 && done >= Layout.smallCapacity)) { break }
             let ending = self.ending()
             if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
@@ -89,7 +121,7 @@ extension Endpoint {
             if deadline == 0 { deadline = self.deadline(Block.receiveTimeout) }
             // The writer may be waiting for the room that was made already.
             if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
-            let error = waitUntil(descriptor, reading: true, needed: flags & Flag.peek != 0 ? total : 1, deadline: deadline)
+            let error = waitUntil(descriptor, reading: true, needed: flags & Flag.peek != 0 && flags & Flag.waitAll != 0 ? total : 1, deadline: deadline)
             if error != 0 {
                 if done > 0 { break }
                 return -Int(error)
@@ -221,12 +253,18 @@ extension Endpoint {
 
     @inline(__always) private func cannotSend(_ descriptor: Int32) -> Bool {
         noticeHint(descriptor)
-        return has(EndFlag.writeShut | EndFlag.broken) || ending().reset || swallows()
+        return has(EndFlag.writeShut | EndFlag.broken) || ending().reset || swallows() || peerRefuses(block.load32(Block.flags))
     }
 
     @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {
         noticeHint(descriptor)
         let own = block.load32(Block.flags)
+        if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown) != 0 {
+            if peerRefuses(own) { return EPIPE }
+            if !isAccepted() && !has(EndFlag.hungUp) && block.load32(Block.settings) & EndSetting.queuedConnect == 0 {
+                return own & EndFlag.nonBlocking != 0 ? EAGAIN : ENOTCONN
+            }
+        }
         if ending().reset {
             let error = takeError()
             return error != 0 ? error : EPIPE
@@ -264,6 +302,7 @@ extension Endpoint {
         if how != 1 {
             set(EndFlag.readShut)
             mine.or32(Layout.state, EndState.readShut)
+            if has(EndFlag.refusesAfterShutdown) { ringIfAsleep(descriptor) }
         }
         if how == 2 {
             // Wakes this end's own sleepers; the peer has its end of file from the ring already.
@@ -271,6 +310,12 @@ extension Endpoint {
             mine.add32(Layout.hint, 1)
         }
         return 0
+    }
+
+    /// A writer that waits for room hears that there will be none.
+    private func ringIfAsleep(_ descriptor: Int32) {
+        fullFence()
+        if peer.load32(Layout.writeSleepers) != 0 { ring(descriptor) }
     }
 
     // MARK: Waiting
@@ -296,7 +341,7 @@ extension Endpoint {
         if reading {
             if readable() >= needed || has(EndFlag.readShut) { return true }
         } else {
-            if isWritable() || has(EndFlag.writeShut) { return true }
+            if isWritable() || has(EndFlag.writeShut) || peerRefuses(block.load32(Block.flags)) { return true }
         }
         let ending = self.ending()
         return unsafe ending.reset || (reading && ending.finished)

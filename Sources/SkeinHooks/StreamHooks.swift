@@ -83,7 +83,10 @@ private func receiveMessage(
 }
 
 @c(sendmsg) public func hookSendMessage(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32) -> Int {
-    guard let end = endpoint(descriptor), let message = unsafe message else { return unsafe real.sendmsg!(descriptor, message, flags) }
+    guard let end = endpoint(descriptor), let message = unsafe message else {
+        if let message = unsafe message, unsafe passesEndpoints(message) { return unsafe finish(sendWithRelays(descriptor, message, flags)) }
+        return unsafe real.sendmsg!(descriptor, message, flags)
+    }
     let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
     return finish(end.send(descriptor, vectors, flags: Int(flags)))
 }
@@ -123,6 +126,20 @@ private func receiveMessage(
         unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
     }
     return Int32(count)
+}
+
+@c(preadv2) public func hookPReadV2(
+    _ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32, _ offset: Int, _ flags: Int32
+) -> Int {
+    if offset == -1 && endpoint(descriptor) != nil { return unsafe hookReadV(descriptor, vectors, count) }
+    return unsafe finish(sk_preadv2(descriptor, vectors, count, offset, flags))
+}
+
+@c(pwritev2) public func hookPWriteV2(
+    _ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32, _ offset: Int, _ flags: Int32
+) -> Int {
+    if offset == -1 && endpoint(descriptor) != nil { return unsafe hookWriteV(descriptor, vectors, count) }
+    return unsafe finish(sk_pwritev2(descriptor, vectors, count, offset, flags))
 }
 
 // MARK: Fortified twins: the check of the buffer's size, then the plain call.

@@ -210,6 +210,14 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
     return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(timeout), mask: mask)))
 }
 
+@c(__ppoll_chk) public func hookPollMaskChecked(
+    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?,
+    _ size: UInt
+) -> Int32 {
+    precondition(size / UInt(MemoryLayout<pollfd>.stride) >= count)
+    return unsafe hookPollMask(items, count, timeout, mask)
+}
+
 @c(select) public func hookSelect(
     _ count: Int32, _ read: UnsafeMutableRawPointer?, _ write: UnsafeMutableRawPointer?, _ except: UnsafeMutableRawPointer?,
     _ timeout: UnsafeMutablePointer<timeval>?

@@ -174,6 +174,12 @@ static inline long sk_fstat(int fd, struct stat *status) { return sk_syscall6(SY
 static inline long sk_fstatfs(int fd, struct statfs *status) {
     return sk_syscall6(SYS_fstatfs, fd, SK_P(status), 0, 0, 0, 0);
 }
+static inline long sk_preadv2(int fd, const struct iovec *vectors, int count, off_t offset, int flags) {
+    return sk_syscall6(SYS_preadv2, fd, SK_P(vectors), count, offset, 0, flags);
+}
+static inline long sk_pwritev2(int fd, const struct iovec *vectors, int count, off_t offset, int flags) {
+    return sk_syscall6(SYS_pwritev2, fd, SK_P(vectors), count, offset, 0, flags);
+}
 static inline int sk_getpid(void) { return (int)sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline unsigned sk_geteuid(void) { return (unsigned)sk_syscall6(SYS_geteuid, 0, 0, 0, 0, 0, 0); }
 static inline unsigned sk_getuid(void) { return (unsigned)sk_syscall6(SYS_getuid, 0, 0, 0, 0, 0, 0); }
@@ -198,6 +204,23 @@ static inline long sk_fork(void) {
 }
 /// A child whose end raises no signal here and that no ordinary wait reports.
 static inline long sk_fork_quietly(void) { return sk_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0); }
+/// A child that no wait of the program finds and no signal tells of.
+static inline long sk_clone_silently(void) { return sk_syscall6(SYS_clone, 0, 0, 0, 0, 0, 0); }
+/// A process of its own session, with no handler of the program left and no folder held.
+static inline void sk_become_background(const char *name) {
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        unsigned long mask;
+    } action = {0, 0, 0, 0};
+    for (int signal = 1; signal < 65; signal++) sk_syscall6(SYS_rt_sigaction, signal, SK_P(&action), 0, 8, 0, 0);
+    unsigned long none = 0;
+    sk_syscall6(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, SK_P(&none), 0, 8, 0, 0);
+    sk_syscall6(SYS_setsid, 0, 0, 0, 0, 0, 0);
+    sk_syscall6(SYS_chdir, SK_P("/"), 0, 0, 0, 0, 0);
+    sk_syscall6(SYS_prctl, 15 /* PR_SET_NAME */, SK_P(name), 0, 0, 0, 0);
+}
 static inline long sk_setsid(void) { return sk_syscall6(SYS_setsid, 0, 0, 0, 0, 0, 0); }
 static inline long sk_wait4(int pid, int *status, int options) {
     return sk_syscall6(SYS_wait4, pid, SK_P(status), options, 0, 0, 0);

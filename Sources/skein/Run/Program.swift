@@ -22,7 +22,7 @@ struct Program {
             throw .notFound("\(path) can't be opened: \(SystemError.last.text); check the path")
         }
         if status.st_mode & S_IFMT == S_IFDIR { throw .notExecutable("\(path) is a folder; name a program in it") }
-        guard unsafe status.st_mode & S_IFMT == S_IFREG, access(path, X_OK) == 0 else {
+        guard status.st_mode & S_IFMT == S_IFREG, unsafe access(path, X_OK) == 0 else {
             throw .notExecutable("\(path) is not executable; 'chmod +x' it, or name the interpreter before it")
         }
         return path
@@ -64,6 +64,13 @@ struct Program {
             let started = try? Program(name)
         else { return first }
         return started.path
+    }
+
+    /// What must be missing when the program is there and yet can't be found: its loader or interpreter.
+    var missingHelper: String {
+        let last = interpreter()
+        guard let file = try? File(last), let loader = Executable(file)?.loader else { return last }
+        return loader
     }
 
     /// Whether the file holds text: what execve(2) refuses for want of a `#!` is a shell's script then.

@@ -47,7 +47,7 @@ enum Reach {
 
     private static func privilegesAreIgnored(_ path: String) -> Bool {
         var system = statvfs()
-        if unsafe statvfs(path, &system) == 0 && system.f_flag & UInt(ST_NOSUID.rawValue) != 0 { return true }
+        if unsafe statvfs(path, &system) == 0 && system.f_flag & UInt(ST_NOSUID) != 0 { return true }
         return Process.mayNotGainPrivileges
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 /// `skein run`: starts an unmodified program with the translating header, in place of itself.
 struct Run: ParsableCommand {
@@ -34,8 +35,11 @@ struct Run: ParsableCommand {
     var words: [String]
 
     mutating func validate() throws {
-        if words.first == "--" { words.removeFirst() }
-        else if let first = words.first, first.hasPrefix("-") {
+        // Passed through with all the rest, since what follows the program belongs to the program.
+        if words.first == "--" {
+            words.removeFirst()
+        } else if let first = words.first, first.hasPrefix("-") {
+            if first == "--help" || first == "-h" { throw CleanExit.helpRequest(self) }
             throw ValidationError("Unknown option '\(first)' (put '--' before a program whose name begins with '-')")
         }
         if words.isEmpty { throw ValidationError("Name the program to run, as in 'skein run curl http://localhost'") }
@@ -46,7 +50,7 @@ struct Run: ParsableCommand {
         var environment = Environment()
         if try prepare(program, &environment) { setOptions(&environment) }
         let error = replaceProcess(path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
-        throw failure(Run.explain(error, program), code: error.code == 2 ? Exit.notFound : Exit.notExecutable)
+        throw failure(Run.explain(error, program), code: error.code == ENOENT ? Exit.notFound : Exit.notExecutable)
     }
 
     private func find() throws -> Program {
@@ -93,10 +97,8 @@ struct Run: ParsableCommand {
     }
 
     private static func explain(_ error: SystemError, _ program: Program) -> String {
-        if error.code == 2 {
-            let interpreter = program.interpreter()
-            let loader = (try? File(interpreter)).flatMap { Executable($0)?.loader }
-            let wanted = loader ?? interpreter
+        if error.code == ENOENT {
+            let wanted = program.missingHelper
             return "\(program.name) needs \(wanted), which does not exist on this machine; install it"
         }
         return "\(program.name) can't be run: \(error.text)"

@@ -1,3 +1,4 @@
+import CSystem
 import Glibc
 
 /// The errno of a failed system call.
@@ -128,7 +129,14 @@ func names(in folder: String) throws(SystemError) -> [String] {
 func attribute(_ name: String, of path: String) -> Bytes? {
     var buffer = [UInt8](repeating: 0, count: 256)
     let length = unsafe buffer.withUnsafeMutableBytes { bytes in
-        unsafe getxattr(path, name, bytes.baseAddress, bytes.count)
+        unsafe path.withCString { path in
+            unsafe name.withCString { name in
+                // Glibc's module lacks <sys/xattr.h>.
+                sk_syscall6(
+                    Int(SYS_getxattr), Int(bitPattern: path), Int(bitPattern: name), Int(bitPattern: bytes.baseAddress),
+                    bytes.count, 0, 0)
+            }
+        }
     }
     return length < 0 ? nil : Bytes(Array(buffer[..<length]))
 }

@@ -1,0 +1,60 @@
+import Glibc
+import SkeinCore
+
+extension Address {
+    /// As programs write it: 127.0.0.1:80, [::1]:80, [::ffff:127.0.0.1]:80.
+    var text: String {
+        var host = [UInt8](repeating: 0, count: 16)
+        for index in 0..<8 {
+            host[index] = UInt8(truncatingIfNeeded: high >> UInt64(8 * index))
+            host[index + 8] = UInt8(truncatingIfNeeded: low >> UInt64(8 * index))
+        }
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        _ = unsafe inet_ntop(Int32(family), &host, &text, socklen_t(text.count))
+        let name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return isIPv4 ? "\(name):\(port)" : "[\(name)]:\(port)"
+    }
+}
+
+/// Text that a hostile process chose, without anything that a terminal would obey.
+func printable(_ text: String) -> String {
+    String(String.UnicodeScalarView(text.unicodeScalars.map {
+        $0.properties.generalCategory == .control || $0.properties.generalCategory == .format ? "?" : $0
+    }))
+}
+
+/// A number of bytes for people: 999, 1.5K, 12M.
+func humanReadable(_ bytes: UInt64) -> String {
+    guard bytes >= 1024 else { return "\(bytes)" }
+    var value = Double(bytes)
+    var unit = 0
+    // 1023.5 would be written as 1024 of its unit.
+    while value >= 1023.5 && unit < 6 {
+        value /= 1024
+        unit += 1
+    }
+    let letter = Array("KMGTPE")[max(unit, 1) - 1]
+    if unit == 0 { return "1.0K" }
+    if value >= 9.95 { return "\(Int(value.rounded()))\(letter)" }
+    let tenths = Int((value * 10).rounded())
+    return "\(tenths / 10).\(tenths % 10)\(letter)"
+}
+
+/// The table that `skein ls` prints, each column as wide as its widest cell.
+func columns(of sockets: [SocketRecord]) -> String {
+    let head = ["PID", "PROGRAM", "FD", "ROLE", "LOCAL", "PEER", "IN", "OUT"]
+    let numbers: Set = [0, 2, 6, 7]
+    let rows = [head] + sockets.map { socket in
+        [
+            "\(socket.process.identifier)", printable(socket.program), "\(socket.descriptor)", socket.role.rawValue,
+            socket.local.text, socket.peer?.text ?? "-", humanReadable(socket.bytesIn), humanReadable(socket.bytesOut),
+        ]
+    }
+    let widths = head.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return rows.map { row in
+        row.indices.map { column in
+            let padding = String(repeating: " ", count: widths[column] - row[column].count)
+            return numbers.contains(column) ? padding + row[column] : row[column] + padding
+        }.joined(separator: "  ")
+    }.joined(separator: "\n")
+}

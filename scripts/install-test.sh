@@ -1,0 +1,37 @@
+#!/bin/bash
+# `make install` into a folder of its own: every file in its place, and a C program builds with them.
+cd "$(dirname "$0")/.." || exit 1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+bad=0
+check() { # sentence command...
+    local sentence=$1 said
+    shift
+    if said=$("$@" 2>&1); then echo "ok - $sentence"; else echo "not ok - $sentence: $(tail -3 <<<"$said")"; bad=1; fi
+}
+to=$folder/prefix
+check 'make install ends well' make --no-print-directory install PREFIX="$to"
+check 'the preload library is installed' test -x "$to/lib/libskein-preload.so"
+if [ -e Package.swift ]; then
+    check 'the installed command finds its library and runs a program' "$to/bin/skein" run -- /bin/true
+    for shell in bash-completion/completions/skein zsh/site-functions/_skein fish/vendor_completions.d/skein.fish; do
+        check "completions: share/$shell is installed" test -s "$to/share/$shell"
+    done
+fi
+for page in man/*.scd; do
+    page=$(basename "$page" .scd)
+    check "the man page $page is installed" test -s "$to/share/man/man${page##*.}/$page"
+done
+if [ -e Sources/SkeinLibrary ]; then
+    printf '#include <skein.h>\nint main(void) { return STPsocket(PF_STP, SOCK_STREAM, PF_STP) < 0; }\n' >"$folder/first.c"
+    cp "$folder/first.c" "$folder/first.cc"
+    check 'skein.h is installed' test -s "$to/include/skein.h"
+    check 'the pkg-config file is installed' test -s "$to/lib/pkgconfig/skein.pc"
+    check 'a C program builds with the installed library' \
+        gcc -Wall -Wextra -Werror "$folder/first.c" -I"$to/include" -L"$to/lib" -lskein -o "$folder/first"
+    check 'it finds the library by its soname and opens a socket' env LD_LIBRARY_PATH="$to/lib" "$folder/first"
+    if command -v g++ >/dev/null; then
+        check 'C++ takes the header too' g++ -Wall -Wextra -Werror -I"$to/include" -c "$folder/first.cc" -o "$folder/first.o"
+    fi
+fi
+exit $bad
