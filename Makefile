@@ -90,14 +90,14 @@ $(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(OBJ)/preload.map 
 	@strip --strip-unneeded $@.new
 	@mv $@.new $@
 
+# The target is the link that a linker looks for; programs load what it leads to.
 $(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(OBJ)/library.map | $(LIB)
 	@$(CLANG) $(LINK) -Wl,-soname,libskein.so.0 -Wl,--version-script=$(OBJ)/library.map \
-	    $(OBJ)/library.o $(OBJ)/thread.o -o $@.new
-	@strip --strip-unneeded $@.new
-	@mv $@.new $@
-	@ln -sf libskein.so $(LIB)/libskein.so.0
+	    $(OBJ)/library.o $(OBJ)/thread.o -o $@.0.new
+	@strip --strip-unneeded $@.0.new
+	@mv $@.0.new $@.0
+	@ln -sf libskein.so.0 $@
 
-# SwiftPM knows best what has changed; the copy is only made anew when its result has.
 $(BIN)/skein: $(COMMAND) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) Package.swift | $(BIN)
 	@echo 'compile  skein'
 	@swift build --quiet -c release --product skein
@@ -128,6 +128,7 @@ test-programs: all
 	@scripts/test.py --programs
 
 bench: all
+	@scripts/setup.sh bench
 	@Tests/Programs/install.sh
 	@python3 Benchmarks/bench.py --output docs/BENCHMARKS.md
 

@@ -92,8 +92,8 @@ totals = json.load(sys.stdin)["totals"]
 if totals["memory_connections"] < transfers or totals["tcp_connections"] or \
         min(totals["memory_bytes_in"], totals["memory_bytes_out"]) < size * transfers:
     sys.exit(f"not everything went through shared memory: {totals}")
-print(f"skein ls: %d connections and %.1f GiB through shared memory, none over TCP" %
-      (totals["memory_connections"], totals["memory_bytes_in"] / 2**30))
+print("skein ls: %.1f GiB in %d transfers through shared memory, no connection over TCP" %
+      (totals["memory_bytes_in"] / 2**30, transfers))
 ' "$size" $((rounds + 1))
 
 "$python" -c '

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`) or testing (`setup.sh test`) needs and this machine lacks,
-# by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
+# Installs what building (`setup.sh build`), testing (`setup.sh test`) or measuring (`setup.sh bench`)
+# needs and this machine lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
 set -eu
 
 # what must be there: the Debian package that has it
@@ -18,8 +18,15 @@ spin:spin
 ip:iproute2
 unshare:util-linux"
 
-wanted=$build
-[ "${1:-build}" != test ] || wanted="$build$test"
+bench="
+strace:strace
+taskset:util-linux"
+
+case ${1:-build} in
+test) wanted=$build$test ;;
+bench) wanted=$build$test$bench ;;
+*) wanted=$build ;;
+esac
 
 PATH=$PATH:/usr/sbin:/sbin
 missing=

@@ -37,10 +37,24 @@ extension Endpoint {
         }
     }
 
-    /// Takes one bell out of the queue. Only for who found nothing to do after arming.
+    /// Takes one bell out of the queue. Only for who has seen the queue non-empty and then both conditions
+    /// false, or that nobody of this end sleeps whose condition is true: a bell that was queued before
+    /// that look says nothing new, so no sleeper is robbed of it (Tests/Models).
     package func drain(_ descriptor: Int32) {
         var byte: UInt64 = 0
         _ = unsafe sk_recvfrom(descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait))
+    }
+
+    /// Drains a bell that this sleeper has no use for, or leaves it for a moment to the other kind of
+    /// sleeper whose condition is true. `reading` is what the caller waits for.
+    package func drainUnlessWanted(_ descriptor: Int32, reading: Bool) {
+        let wanted =
+            reading
+            ? mine.load32(Layout.writeSleepers) != 0 && isWritable()
+            : mine.load32(Layout.readSleepers) != 0 && readable() > 0
+        if !wanted { return drain(descriptor) }
+        var moment = timespec(tv_sec: 0, tv_nsec: 500_000)
+        _ = unsafe sk_ppoll(nil, 0, &moment, nil)
     }
 
     /// Asks the kernel whether any holder of the other end is left.

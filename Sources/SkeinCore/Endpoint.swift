@@ -48,6 +48,7 @@ package struct LocalState {
     /// A write found no room: an edge-triggered waiter is to hear when there is some.
     package var wantsSpace = false
     package var spin = Spin()
+    package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory
     /// The hidden TCP socket that keeps an STP socket's port; -1 for none.

@@ -12,3 +12,34 @@ extension Endpoint {
         block.store32(Block.options + option.rawValue * 4, UInt32(bitPattern: value))
     }
 }
+
+/// Options that mean nothing in memory and are given back as they were set: TOS, TTL, priority.
+package struct OtherOptions {
+    private var names: InlineArray<8, Int32> = InlineArray(repeating: 0)
+    private var levels: InlineArray<8, Int32> = InlineArray(repeating: 0)
+    private var values: InlineArray<8, Int32> = InlineArray(repeating: 0)
+    private var count = 0
+
+    package init() {}
+
+    package mutating func set(_ level: Int32, _ name: Int32, _ value: Int32) {
+        for index in 0..<count where levels[index] == level && names[index] == name {
+            values[index] = value
+            return
+        }
+        guard count < 8 else { return }
+        levels[count] = level
+        names[count] = name
+        values[count] = value
+        count += 1
+    }
+
+    package func value(_ level: Int32, _ name: Int32) -> Int32? {
+        for index in 0..<count where levels[index] == level && names[index] == name { return values[index] }
+        switch (level, name) {
+        case (0, 2): return 64  // IP_TTL
+        case (6, 8): return 60  // TCP_LINGER2
+        default: return nil
+        }
+    }
+}

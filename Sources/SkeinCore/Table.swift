@@ -61,6 +61,8 @@ package struct SocketTable {
         package static let client: UInt32 = 1
         package static let server: UInt32 = 2
         package static let listener: UInt32 = 3
+        /// An STP socket that is neither connected nor listening.
+        package static let unconnected: UInt32 = 4
     }
 
     /// Opens or makes the table below `folder` (a descriptor of the user's own folder).

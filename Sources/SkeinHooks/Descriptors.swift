@@ -77,6 +77,7 @@ struct StreamSocket {
     /// Bit per `Option` that the program has set, and the values.
     var optionsSet: UInt32 = 0
     var options = InlineArray<14, Int32>(repeating: 0)
+    var otherOptions = OtherOptions()
     var reason = Reason.none
     /// A listener: the hidden Unix listener, and Unix connections whose hello has not come yet.
     var hidden: Int32 = -1

@@ -200,6 +200,10 @@ func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int3
     }
 }
 
+func unfollowPending(_ pending: Int32) {
+    unsafe forEachSet { set in unsafe withLock(set) { $0.removeHidden(pending) } }
+}
+
 /// The TCP socket or listener is closed: its registrations are gone from the kernel's sets.
 func forgetRegistrations(_ descriptor: Int32) {
     unsafe forEachSet { set in

@@ -145,6 +145,15 @@ extension EpollSet {
         if control(1, hidden, visible.events, token | UInt64(index)) == 0 { unsafe members![index] = member }
     }
 
+    /// A pending connection is accepted or dropped. Its socket may live on under another number, so the
+    /// kernel would keep the registration.
+    mutating func removeHidden(_ hidden: Int32) {
+        for index in 0..<limit where unsafe members![index].kind == .hidden && members![index].descriptor == hidden {
+            _ = control(2, hidden, 0, 0)
+            unsafe members![index].kind = .unused
+        }
+    }
+
     mutating func modify(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
         guard let index = find(descriptor) else { return -Int(ENOENT) }
         if unsafe members![index].kind == .stream {
@@ -189,7 +198,8 @@ extension EpollSet {
         }
         unsafe members![index].kind = .unused
         for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: member.descriptor)) {
-            if fromKernel { _ = unsafe control(2, members![other].descriptor, 0, 0) }
+            // Other processes may hold the hidden listener: the kernel would keep the registration.
+            _ = unsafe control(2, members![other].descriptor, 0, 0)
             unsafe members![other].kind = .unused
         }
         while unsafe limit > 0 && members![limit - 1].kind == .unused { limit -= 1 }
@@ -246,6 +256,7 @@ extension EpollSet {
     }
 
     private func arm(_ index: Int) {
+        if unsafe members![index].kind == .nested { unsafe epollSet(members![index].descriptor)?.pointee.armForOthers() }
         guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
         unsafe members![index].armed = true
         let end = unsafe Endpoint(local)
@@ -286,10 +297,13 @@ extension EpollSet {
         }
         let end = unsafe Endpoint(member.local!)
         unsafe end.noticeHint(end.local.pointee.descriptor)
-        let bits = end.readiness() & (member.events | pollError | pollHangUp)
+        let all = end.readiness()
+        let bits = all & (member.events | pollError | pollHangUp)
         if bits == 0 || member.events & epollEdge == 0 { return bits }
         let edge =
             unsafe member.fresh || end.peer.load64(Layout.tail) != member.seenTail || bits & ~member.seenBits & ~pollOut != 0
+            // The peer's end is an edge also for who asked for EPOLLIN alone.
+            || all & ~member.seenBits & pollReadHangUp != 0
             || (bits & pollOut != 0 && member.local!.pointee.wantsSpace)
         return edge ? bits : 0
     }
@@ -303,7 +317,8 @@ extension EpollSet {
         unsafe members![index].idle = 0
         unsafe members![index].fresh = false
         unsafe members![index].seenTail = end.peer.load64(Layout.tail)
-        unsafe members![index].seenBits = bits
+        // What has come by now the program finds when it reads to the end, as edge-triggering has it.
+        unsafe members![index].seenBits = bits | end.readiness() & pollReadHangUp
         if bits & pollOut != 0 { unsafe members![index].local!.pointee.wantsSpace = false }
         if unsafe members![index].events & epollOneShot != 0 { unsafe members![index].disabled = true }
     }
@@ -341,10 +356,12 @@ extension EpollSet {
             var data: UInt64 = 0
             let bits = unsafe sk_event_get(events, Int32(place), &data)
             let index = Int(data & 0xffff_ffff)
-            guard data & 0xffff_ffff_0000_0000 == token, index < limit else {
+            guard data & 0xffff_ffff_0000_0000 == token else {
                 unsafe keep(events, &kept, bits, data)
                 continue
             }
+            // Never the program's business, even if the registration is gone.
+            guard index < limit else { continue }
             let member = unsafe members![index]
             if member.kind == .hidden {
                 let shown = bits & ~(pollOut | pollHangUp)
@@ -372,7 +389,7 @@ extension EpollSet {
     private mutating func absorbEnd(_ index: Int, _ said: UInt32) {
         let member = unsafe members![index]
         let end = unsafe Endpoint(member.local!)
-        let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said)
+        let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said, interest: member.events)
         if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
         if said & pollOut != 0 { _ = control(3, member.descriptor, pollIn | pollReadHangUp, token | UInt64(index)) }
         if said & (pollHangUp | pollError) != 0 {
@@ -402,7 +419,11 @@ extension EpollSet {
             let end = unsafe Endpoint(members![index].local!)
             var item = unsafe pollfd(fd: end.local.pointee.descriptor, events: Int16(POLLIN), revents: 0)
             var now = timespec(tv_sec: 0, tv_nsec: 0)
-            if unsafe sk_ppoll(&item, 1, &now, nil) > 0 { absorbEnd(index, UInt32(UInt16(bitPattern: item.revents))) }
+            var bells = 0
+            while bells < 64, ready(index) == 0, unsafe !members![index].outOfKernel, unsafe sk_ppoll(&item, 1, &now, nil) > 0 {
+                absorbEnd(index, UInt32(UInt16(bitPattern: item.revents)))
+                bells += 1
+            }
         }
     }
 

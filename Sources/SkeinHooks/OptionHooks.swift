@@ -62,6 +62,10 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
         unsafe remember(socket, .lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
     } else if let option = ourOption(level, name), length >= 4 {
         unsafe remember(socket, option, shown(option, value.loadUnaligned(as: Int32.self)))
+    } else if length >= 4 {
+        unsafe socket.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self))
+    } else if length >= 4 {
+        unsafe socket.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self))
     }
     return result
 }
@@ -100,8 +104,10 @@ private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: 
         return 0
     }
     // SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN can only be read.
-    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 90) { return -Int(ENOPROTOOPT) }
+    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 82) { return -Int(ENOPROTOOPT) }
     if level == 6 && name > 60 { return -Int(ENOPROTOOPT) }
+    if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
+    if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
     // Options without a meaning in memory (TOS, MARK, QUICKACK, congestion control) are taken and do nothing.
     return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : -Int(ENOPROTOOPT)
 }
@@ -128,6 +134,10 @@ private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: 
 
 private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> Int32? {
     if let option = ourOption(level, name) { return end.option(option) }
+    if let other = unsafe end.local.pointee.otherOptions.value(level, name) { return other }
+    if (level == 1 && name > 90) || (level == 6 && name > 60) { return nil }
+    if let other = unsafe end.local.pointee.otherOptions.value(level, name) { return other }
+    if (level == 1 && name > 90) || (level == 6 && name > 60) { return nil }
     switch (level, name) {
     case (1, 3): return 1  // SO_TYPE: SOCK_STREAM
     case (1, 4):  // SO_ERROR

@@ -53,7 +53,7 @@ func adoptListener(_ descriptor: Int32, _ backlog: Int32) {
 
 private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ backlog: Int32) {
     if unsafe socket.pointee.hidden >= 0 {
-        _ = unsafe sk_listen(socket.pointee.hidden, max(backlog, 1))
+        _ = unsafe sk_listen(socket.pointee.hidden, max(backlog, 64))
         return
     }
     var raw = InlineArray<4, UInt64>(repeating: 0)
@@ -69,7 +69,7 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     guard hidden >= 0 else { return }
     let name = HiddenName(cookie: cookie)
     var address = name.address
-    guard unsafe sk_bind(hidden, &address, name.length) == 0, sk_listen(hidden, max(backlog, 1)) == 0 else {
+    guard unsafe sk_bind(hidden, &address, name.length) == 0, sk_listen(hidden, max(backlog, 64)) == 0 else {
         _ = sk_close(hidden)
         return
     }
@@ -143,7 +143,9 @@ private func connectThroughMemory(
         client.port = nextClientPort()
     }
     guard let listener = findListener(target) else { return (false, 0, .noListener) }
-    let made = connectEnd(to: target, from: client, listener: listener)
+    var made = connectEnd(to: target, from: client, listener: listener)
+    // The server that had the connection went away before it was greeted: another may hold the listener.
+    if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, listener: listener) }
     guard let end = made.endpoint else { return (false, 0, made.reason) }
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
@@ -197,6 +199,7 @@ func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
 }
 
 func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
+    unsafe end.local.pointee.otherOptions = unsafe socket.pointee.otherOptions
     end.setDefaultOptions()
     for index in 0..<14 where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
         unsafe end.setOption(Option(rawValue: index)!, socket.pointee.options[index])
@@ -314,8 +317,9 @@ private func finishAccept(
 /// A client that has connected but not said hello yet (it was interrupted in between) holds nobody up.
 private func keepPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ descriptor: Int32) {
     if unsafe socket.pointee.pendingCount == 16 {
-        _ = unsafe sk_close(socket.pointee.pending[0])
+        let oldest = unsafe socket.pointee.pending[0]
         unsafe removePending(socket, 0)
+        _ = sk_close(oldest)
     }
     let kept = hide(descriptor)
     if kept < 0 { return }
@@ -326,6 +330,7 @@ private func keepPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ descrip
 }
 
 private func removePending(_ socket: UnsafeMutablePointer<StreamSocket>, _ index: Int) {
+    unsafe unfollowPending(socket.pointee.pending[index])
     unsafe clearEntry(socket.pointee.pending[index])
     for later in unsafe index + 1..<max(socket.pointee.pendingCount, index + 1) {
         unsafe socket.pointee.pending[later - 1] = unsafe socket.pointee.pending[later]

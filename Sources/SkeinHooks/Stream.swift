@@ -398,7 +398,7 @@ extension Endpoint {
             if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
                 set(EndFlag.hungUp)
             } else if !isReady(reading, needed) {
-                drain(descriptor)
+                drainUnlessWanted(descriptor, reading: reading)
             }
         }
         return 0

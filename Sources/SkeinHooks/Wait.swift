@@ -150,7 +150,8 @@ private func merge(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutabl
     for index in 0..<count {
         let said = unsafe UInt32(UInt16(bitPattern: kernel[index].revents))
         if let end = unsafe endpoint(items[index].fd) {
-            let bits = unsafe end.afterKernel(items[index].fd, said) & (UInt32(UInt16(bitPattern: items[index].events)) | always)
+            let bits = unsafe end.afterKernel(
+                items[index].fd, said, interest: UInt32(UInt16(bitPattern: items[index].events))) & (UInt32(UInt16(bitPattern: items[index].events)) | always)
             unsafe items[index].revents = Int16(truncatingIfNeeded: bits)
         } else if let set = unsafe epollSet(items[index].fd) {
             unsafe items[index].revents = unsafe set.pointee.hasEvents() ? items[index].events & Int16(POLLIN) : 0
@@ -170,11 +171,13 @@ private func merge(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutabl
 
 extension Endpoint {
     /// Takes in what the kernel said of the Unix socket, and returns how the end stands.
-    func afterKernel(_ descriptor: Int32, _ said: UInt32) -> UInt32 {
+    func afterKernel(_ descriptor: Int32, _ said: UInt32, interest: UInt32) -> UInt32 {
         if said & (pollHangUp | pollError) != 0 { set(EndFlag.hungUp) }
         let bits = readiness()
         // A bell with nothing behind it would wake every wait from now on.
-        if said & pollIn != 0 && bits & pollIn == 0 { drain(descriptor) }
+        if said & pollIn != 0 && bits & pollIn == 0 {
+            if interest & (pollOut | pollOutNormal) != 0 { drain(descriptor) } else { drainUnlessWanted(descriptor, reading: true) }
+        }
         return bits
     }
 }

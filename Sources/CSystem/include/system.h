@@ -373,10 +373,29 @@ static inline void sk_event_set(void *events, int index, uint32_t mask, uint64_t
     event->data.u64 = data;
 }
 
+// MARK: stdio over our own calls
+
+typedef long (*sk_cookie_read)(void *cookie, char *buffer, size_t size);
+typedef long (*sk_cookie_write)(void *cookie, const char *buffer, size_t size);
+typedef int (*sk_cookie_close)(void *cookie);
+
+static inline void *sk_open_cookie(
+    void *cookie, const char *mode, sk_cookie_read read, sk_cookie_write write, sk_cookie_close close) {
+    struct functions {
+        sk_cookie_read read;
+        sk_cookie_write write;
+        int (*seek)(void *, off_t *, int);
+        sk_cookie_close close;
+    } functions = {read, write, 0, close};
+    extern void *fopencookie(void *, const char *, struct functions);
+    return fopencookie(cookie, mode, functions);
+}
+
 // MARK: Finding what the hooks stand in for
 
 static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
 extern char **environ;
+extern int gethostname(char *name, size_t size);
 static inline const char *sk_environment(const char *name) {
     size_t length = strlen(name);
     for (char **entry = environ; entry && *entry; entry++)

@@ -7,6 +7,7 @@ extension Survey {
 }
 
 extension SocketRecord {
+    /// One of "sockets".
     var json: String {
         let peer = peer.map { quoted($0.text) } ?? "null"
         return "{\"pid\":\(process.identifier),\"program\":\(quoted(program)),\"fd\":\(descriptor),"
@@ -16,6 +17,7 @@ extension SocketRecord {
 }
 
 extension Totals {
+    /// Over all tables.
     var json: String {
         "{\"memory_connections\":\(memoryConnections),\"tcp_connections\":\(tcpConnections),"
             + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut)}"

@@ -25,7 +25,8 @@ struct RuntimeFolder {
     private func isUsable(_ warnings: inout [String], required: Bool) -> Bool {
         guard let status = status(of: path, following: owner == nil) else {
             if required {
-                warnings.append("\(path) (SKEIN_DIR) can't be opened: \(SystemError.last.text); make it, with mode 1777")
+                let reason = SystemError.last.text
+                warnings.append("\(path) (SKEIN_DIR) can't be opened: \(reason); make it, with mode 1777")
             }
             return false
         }

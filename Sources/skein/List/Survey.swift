@@ -8,7 +8,10 @@ struct Survey {
     private(set) var totals = Totals()
     /// One line for each table that could not be used.
     private(set) var warnings: [String] = []
+    /// Processes already looked up: a table may name the same one a hundred thousand times.
+    private var owners: [Int32: Process.Standing] = [:]
 
+    /// Reads every table that this user may read.
     static func take() -> Survey {
         var survey = Survey()
         for folder in RuntimeFolder.all(&survey.warnings) { survey.read(folder) }
@@ -31,13 +34,20 @@ struct Survey {
         }
     }
 
+    private mutating func standing(of process: Process) -> Process.Standing {
+        if let known = owners[process.identifier] { return known }
+        let standing = process.standing
+        owners[process.identifier] = standing
+        return standing
+    }
+
     private mutating func add(_ table: Table, _ path: String) {
         totals.add(table.totals)
         for record in table.records {
             // The header gets a record's bytes when the record is given back, which a killed owner never did.
             totals.bytesIn &+= record.bytesIn
             totals.bytesOut &+= record.bytesOut
-            if record.isLive { sockets.append(record) }
+            if record.mayBelong(to: standing(of: record.process)) { sockets.append(record) }
         }
         if table.nonsense > 0 {
             warnings.append("\(path) has \(table.nonsense) damaged records, which are left out")

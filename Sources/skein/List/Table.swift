@@ -12,7 +12,7 @@ struct Table {
     static let layoutVersion = Layout.version
 
     /// More than any table: what is beyond was not written by Skein.
-    private static let sizeLimit = 256 << 20
+    private static let sizeLimit = 64 << 20
 
     /// Why a table can't be used, and what to do about it.
     struct Unreadable: Error { let reason: String }

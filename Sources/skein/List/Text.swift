@@ -2,8 +2,9 @@ import Glibc
 import SkeinCore
 
 extension Address {
-    /// As programs write it: 127.0.0.1:80, [::1]:80, [::ffff:127.0.0.1]:80.
+    /// As programs write it: 127.0.0.1:80, [::1]:80, [::ffff:127.0.0.1]:80. An STP address is a port of this host.
     var text: String {
+        if isSTP { return "stp:\(port)" }
         var host = [UInt8](repeating: 0, count: 16)
         for index in 0..<8 {
             host[index] = UInt8(truncatingIfNeeded: high >> UInt64(8 * index))
@@ -18,38 +19,39 @@ extension Address {
 
 /// Text that a hostile process chose, without anything that a terminal would obey.
 func printable(_ text: String) -> String {
-    String(String.UnicodeScalarView(text.unicodeScalars.map {
-        $0.properties.generalCategory == .control || $0.properties.generalCategory == .format ? "?" : $0
-    }))
+    let obeyed: Set<Unicode.GeneralCategory> = [.control, .format, .lineSeparator, .paragraphSeparator]
+    let scalars = text.unicodeScalars.map { obeyed.contains($0.properties.generalCategory) ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
 }
 
 /// A number of bytes for people: 999, 1.5K, 12M.
 func humanReadable(_ bytes: UInt64) -> String {
     guard bytes >= 1024 else { return "\(bytes)" }
-    var value = Double(bytes)
-    var unit = 0
+    var value = Double(bytes) / 1024
+    var letters = Substring("KMGTPE")
     // 1023.5 would be written as 1024 of its unit.
-    while value >= 1023.5 && unit < 6 {
+    while value >= 1023.5 {
         value /= 1024
-        unit += 1
+        letters = letters.dropFirst()
     }
-    let letter = Array("KMGTPE")[max(unit, 1) - 1]
-    if unit == 0 { return "1.0K" }
+    let letter = letters.prefix(1)
     if value >= 9.95 { return "\(Int(value.rounded()))\(letter)" }
     let tenths = Int((value * 10).rounded())
     return "\(tenths / 10).\(tenths % 10)\(letter)"
+}
+
+private func cells(_ socket: SocketRecord) -> [String] {
+    [
+        "\(socket.process.identifier)", printable(socket.program), "\(socket.descriptor)", socket.role.rawValue,
+        socket.local.text, socket.peer?.text ?? "-", humanReadable(socket.bytesIn), humanReadable(socket.bytesOut),
+    ]
 }
 
 /// The table that `skein ls` prints, each column as wide as its widest cell.
 func columns(of sockets: [SocketRecord]) -> String {
     let head = ["PID", "PROGRAM", "FD", "ROLE", "LOCAL", "PEER", "IN", "OUT"]
     let numbers: Set = [0, 2, 6, 7]
-    let rows = [head] + sockets.map { socket in
-        [
-            "\(socket.process.identifier)", printable(socket.program), "\(socket.descriptor)", socket.role.rawValue,
-            socket.local.text, socket.peer?.text ?? "-", humanReadable(socket.bytesIn), humanReadable(socket.bytesOut),
-        ]
-    }
+    let rows = [head] + sockets.map(cells)
     let widths = head.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
         row.indices.map { column in

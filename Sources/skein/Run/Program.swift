@@ -30,15 +30,17 @@ struct Program {
 
     private static func search(_ name: String) throws(Missing) -> String {
         var refused: String?
-        for folder in (environmentVariable("PATH") ?? "/bin:/usr/bin").split(separator: ":", omittingEmptySubsequences: false) {
+        let list = environmentVariable("PATH") ?? "/bin:/usr/bin"
+        for folder in list.split(separator: ":", omittingEmptySubsequences: false) {
             let path = folder.isEmpty ? "./\(name)" : "\(folder)/\(name)"
             guard let status = status(of: path), status.st_mode & S_IFMT == S_IFREG else { continue }
             if unsafe access(path, X_OK) == 0 { return path }
             refused = refused ?? path
         }
         if let refused { throw .notExecutable("\(refused) is not executable; 'chmod +x' it") }
-        let inFolder = name.isEmpty || status(of: "./\(name)") == nil ? "" : " (there is ./\(name) here: write it with './')"
-        throw .notFound("no program named '\(name)' in PATH; check the name or install it\(inFolder)")
+        let isHere = !name.isEmpty && status(of: "./\(name)") != nil
+        let advice = isHere ? "there is one in this folder: write './\(name)'" : "check the name or install it"
+        throw .notFound("no program named '\(name)' in PATH; \(advice)")
     }
 
     /// The file whose loader would load a preloaded library: the interpreter of a script, else the
@@ -60,7 +62,8 @@ struct Program {
         let line = head.text(2, limit: 254).prefix { $0 != "\n" && $0 != "\r\n" }
         let words = line.split { $0 == " " || $0 == "\t" }.map(String.init)
         guard let first = words.first else { return nil }
-        guard lastPart(first) == "env", let name = words.dropFirst().first(where: { !$0.hasPrefix("-") && !$0.contains("=") }),
+        guard lastPart(first) == "env",
+            let name = words.dropFirst().first(where: { !$0.hasPrefix("-") && !$0.contains("=") }),
             let started = try? Program(name)
         else { return first }
         return started.path

@@ -20,7 +20,8 @@ enum Reach {
         self = Reach.judge(program, name: lastPart(path))
     }
 
-    private static func judge(_ program: Executable, name: String) -> Reach {
+    /// Judges a program by its file's content alone.
+    static func judge(_ program: Executable, name: String) -> Reach {
         if !program.is64Bit { return .unreachable("is a 32-bit program and the header is a 64-bit library") }
         if program.machine != Executable.ownMachine { return .unreachable("is built for another processor") }
         if program.isGo { return .unreachable("is a Go program, which makes its system calls without libc") }
@@ -40,11 +41,13 @@ enum Reach {
     private static func privilege(of path: String) -> String? {
         guard let status = status(of: path), !privilegesAreIgnored(path) else { return nil }
         if status.st_mode & S_ISUID != 0 && status.st_uid != getuid() { return "is set-user-id" }
-        if status.st_mode & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP && status.st_gid != getgid() { return "is set-group-id" }
+        let groupBits = S_ISGID | S_IXGRP
+        if status.st_mode & groupBits == groupBits && status.st_gid != getgid() { return "is set-group-id" }
         if getuid() != 0 && attribute("security.capability", of: path) != nil { return "has file capabilities" }
         return nil
     }
 
+    /// Mounts and processes can be told to ignore the set-user-id bits.
     private static func privilegesAreIgnored(_ path: String) -> Bool {
         var system = statvfs()
         if unsafe statvfs(path, &system) == 0 && system.f_flag & UInt(ST_NOSUID) != 0 { return true }

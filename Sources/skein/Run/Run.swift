@@ -31,8 +31,9 @@ struct Run: ParsableCommand {
     @Option(help: ArgumentHelp("Append to this file why connections fell back to TCP.", valueName: "file"))
     var log: String?
 
-    @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments.", valueName: "program"))
-    var words: [String]
+    @Argument(
+        parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments.", valueName: "program"))
+    var words: [String] = []
 
     mutating func validate() throws {
         // Passed through with all the rest, since what follows the program belongs to the program.
@@ -49,7 +50,8 @@ struct Run: ParsableCommand {
         let program = try find()
         var environment = Environment()
         if try prepare(program, &environment) { setOptions(&environment) }
-        let error = replaceProcess(path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
+        let error = replaceProcess(
+            path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
         throw failure(Run.explain(error, program), code: error.code == ENOENT ? Exit.notFound : Exit.notExecutable)
     }
 
@@ -67,21 +69,22 @@ struct Run: ParsableCommand {
     private func prepare(_ program: Program, _ environment: inout Environment) throws -> Bool {
         let interpreter = program.interpreter()
         if case .unreachable(let reason) = Reach(of: interpreter) {
-            let subject = interpreter == program.path ? program.name : "\(program.name) is run by \(interpreter), which"
+            let throughAnother = "\(program.name) is run by \(interpreter), which"
+            let fault = "\(interpreter == program.path ? program.name : throughAnother) \(reason)"
             if strict {
-                throw failure(
-                    "\(subject) \(reason); not started because of --strict (use 'skein relay' for it)", code: Exit.refused)
+                let message = "\(fault); not started because of --strict (use 'skein relay' for it)"
+                throw failure(message, code: Exit.refused)
             }
-            complain("\(subject) \(reason); it runs on plain TCP (to put it on shared memory use 'skein relay')")
+            complain("\(fault); it runs on plain TCP (to put it on shared memory use 'skein relay')")
             let others = Header.without(environment["LD_PRELOAD"])
             environment["LD_PRELOAD"] = others.isEmpty ? nil : others.joined(separator: ":")
             return false
         }
         guard let header = Header.find() else { throw failure(Header.advice, code: Exit.refused) }
         if header.contains(where: { $0 == ":" || $0 == " " }) {
-            throw failure(
-                "\(header): LD_PRELOAD can't carry a path with a space or colon; link it from elsewhere and set SKEIN_PRELOAD",
-                code: Exit.refused)
+            let message =
+                "LD_PRELOAD can't carry a path with a space or colon; link it from elsewhere and set SKEIN_PRELOAD"
+            throw failure("\(header): \(message)", code: Exit.refused)
         }
         environment["LD_PRELOAD"] = Header.preload(header, before: environment["LD_PRELOAD"])
         return true

@@ -6,18 +6,23 @@ struct Process {
 
     init(_ identifier: Int32) { self.identifier = identifier }
 
+    /// Its folder in /proc.
     var folder: String { "/proc/\(identifier)" }
 
-    /// Neither gone nor a zombie. One that /proc hides from us (hidepid) lives as long as it can be signalled.
-    var isAlive: Bool {
-        guard identifier > 0, kill(identifier, 0) == 0 || errno == EPERM else { return false }
-        guard let state = line("State:") else { return true }
-        return !state.hasPrefix("Z") && !state.hasPrefix("X")
+    /// Whether it lives, and whose it is.
+    struct Standing {
+        /// Neither gone nor a zombie. One that /proc hides from us (hidepid) lives if it can be signalled.
+        var isAlive = false
+        /// Its real, effective and saved user; empty when /proc hides it.
+        var users: [UInt32] = []
     }
 
-    /// Its real, effective and saved user; empty when /proc hides it.
-    var users: [UInt32] {
-        (line("Uid:") ?? "").split { $0 == "\t" || $0 == " " }.prefix(3).compactMap { UInt32($0) }
+    /// How it stands now.
+    var standing: Standing {
+        guard identifier > 0, kill(identifier, 0) == 0 || errno == EPERM else { return Standing() }
+        let state = line("State:") ?? ""
+        let users = (line("Uid:") ?? "").split { $0 == "\t" || $0 == " " }.prefix(3).compactMap { UInt32($0) }
+        return Standing(isAlive: !state.hasPrefix("Z") && !state.hasPrefix("X"), users: users)
     }
 
     /// Its name as the kernel keeps it, cut to 15 bytes.
@@ -25,6 +30,9 @@ struct Process {
         let text = (try? File.contents("\(folder)/comm"))?.text ?? ""
         return String(text.prefix { $0 != "\n" })
     }
+
+    /// What one of its descriptors leads to, in the kernel's words; nil when it isn't open or hidden from us.
+    func file(behind descriptor: Int32) -> String? { target(ofLink: "\(folder)/fd/\(descriptor)") }
 
     private func line(_ key: String) -> String? {
         guard let text = (try? File.contents("\(folder)/status"))?.text else { return nil }

@@ -1,0 +1,65 @@
+import CSystem
+
+// The STP socket library (skein.h). TCP sockets of a program that links it stay TCP.
+
+/// This library stands in for nothing: see `Setup.swift`.
+let translates = false
+
+/// Ends an STP call well.
+@inline(__always) func succeed<Value>(_ value: Value) -> Value {
+    sk_set_stp_error(STPCode.none.rawValue)
+    return value
+}
+
+/// Ends an STP call with an errno and what STPerror says beside it.
+@inline(never) func fail(_ error: Int32, _ code: STPCode) -> Int32 {
+    sk_set_errno(error)
+    sk_set_stp_error(code.rawValue)
+    return -1
+}
+
+/// What the library needs before the first socket: who this process is, its names, the runtime folder
+/// with the socket table. False with errno and the code set. Tried again by the next STPsocket.
+func becomeReady() -> Bool {
+    setUp()
+    if unsafe sk_environment("SKEIN_OFF") != nil { return fail(EPERM, .off) == 0 }
+    if sk_is_secure() != 0 { return fail(EPERM, .off) == 0 }
+    if unsafe process.group[0] == 0 { readNames() }
+    if unsafe process.folderError != 0 { openRuntimeFolder() }
+    let error = unsafe process.folderError
+    switch error {
+    case 0: return true
+    case EPERM: return fail(EPERM, .unsafeFolder) == 0
+    case ENOSPC, EDQUOT: return fail(error, .full) == 0
+    case EROFS: return fail(error, .readOnly) == 0
+    case EMFILE, ENFILE: return fail(error, .descriptors) == 0
+    default: return fail(error, .folder) == 0
+    }
+}
+
+/// The group and the host that this process belongs to.
+private func readNames() {
+    withProcessLock {
+        let group = unsafe sk_environment("SKEIN_GROUP")
+        if let group = unsafe group, unsafe group[0] != 0 {
+            for index in 0..<15 {
+                if unsafe group[index] == 0 { break }
+                unsafe process.group[index] = UInt8(bitPattern: group[index])
+            }
+        } else {
+            let name: StaticString = "default"
+            for index in 0..<7 { unsafe process.group[index] = name.utf8Start[index] }
+        }
+        if let host = unsafe sk_environment("SKEIN_HOST"), unsafe host[0] != 0 {
+            for index in 0..<31 {
+                if unsafe host[index] == 0 { break }
+                unsafe process.host[index] = UInt8(bitPattern: host[index])
+            }
+            return
+        }
+        var name = InlineArray<256, UInt8>(repeating: 0)
+        _ = unsafe withUnsafeMutableBytes(of: &name) { unsafe gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255) }
+        for index in 0..<31 { unsafe process.host[index] = name[index] }
+        if name[0] == 0 { unsafe process.host[0] = 45 }
+    }
+}

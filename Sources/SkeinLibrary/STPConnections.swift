@@ -1,0 +1,231 @@
+import CSystem
+
+// Connecting, accepting, and moving bytes.
+
+/// Whom an STP address led to.
+private struct Server {
+    /// What names the memory pool shared with it.
+    var pool: UInt64
+    var dialled: Address
+    var client: Address
+}
+
+@c(STPconnect) public func stpConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
+    if let end = endpoint(descriptor), isSTP(descriptor) { return connectAgain(end, descriptor) }
+    guard let socket = unsafe unconnected(descriptor) else { return unsafe report(hookConnect(descriptor, address, length)) }
+    if unsafe socket.pointee.hidden >= 0 { return fail(EISCONN, .state) }
+    guard let name = unsafe STPName(address, length: length) else { return -1 }
+    guard name.isOfThisHost else { return fail(EHOSTUNREACH, .noAgent) }
+    guard name.port != 0 else { return fail(EADDRNOTAVAIL, .port) }
+    if unsafe socket.pointee.stp.port == 0 {
+        let taken = unsafe takePort(socket, 0)
+        if taken != 0 { return end(taken) }
+    }
+    var server: Server? = nil
+    let reached = unsafe reach(descriptor, socket, name.port, &server)
+    guard reached == 0, let server else { return reached }
+    let greeted = greet(over: descriptor, pool: server.pool, dialled: server.dialled, client: server.client)
+    guard let end = greeted.endpoint else {
+        // The Unix socket is spent: another takes its place, so that the program can try again.
+        unsafe renew(descriptor, socket)
+        return greeted.reason == .noMemory ? fail(ENOMEM, .memory) : fail(ECONNREFUSED, .system)
+    }
+    unsafe end.setAddresses(local: Address(stpPort: socket.pointee.stp.port), peer: Address(stpPort: name.port))
+    if server.dialled.isSTP { end.set(EndFlag.refusesAfterShutdown) }
+    return unsafe becomeConnected(descriptor, socket, end)
+}
+
+/// Connects the Unix socket to the STP listener of the port, or else to the TCP listener under Skein.
+private func reach(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ port: UInt16, _ server: inout Server?
+) -> Int32 {
+    let name = unsafe HiddenName(device: process.folderDevice, inode: process.folderInode, port: port)
+    var address = name.address
+    let result = unsafe sk_connect(descriptor, &address, name.length)
+    if result == 0, let peer = peerCredentials(descriptor) {
+        if mayHave(port, peer.user) {
+            server = unsafe Server(
+                pool: poolName(peer, port), dialled: Address(stpPort: port), client: Address(stpPort: socket.pointee.stp.port))
+            return 0
+        }
+        unsafe renew(descriptor, socket)
+    } else if result != -Int(ECONNREFUSED) {
+        if result == -Int(EAGAIN) { return fail(EAGAIN, .queue) }
+        return result == 0 ? fail(ECONNREFUSED, .system) : end(result)
+    }
+    var target = Address()
+    target.port = port
+    target.family = UInt16(AF_INET)
+    target.high = 0x0100_007f
+    if unsafe reachTCP(descriptor, socket, target, &server) { return 0 }
+    target.family = UInt16(AF_INET6)
+    target.high = 0
+    target.low = 1 << 56
+    if unsafe reachTCP(descriptor, socket, target, &server) { return 0 }
+    return result == 0 ? fail(ECONNREFUSED, .user) : fail(ECONNREFUSED, .noListener)
+}
+
+private func reachTCP(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ target: Address, _ server: inout Server?
+) -> Bool {
+    guard let listener = findListener(target) else { return false }
+    let name = HiddenName(cookie: listener.cookie)
+    var address = name.address
+    guard unsafe sk_connect(descriptor, &address, name.length) == 0 else { return false }
+    guard let peer = peerCredentials(descriptor), peer.user == listener.user || peer.user == 0 else {
+        unsafe renew(descriptor, socket)
+        return false
+    }
+    var client = target
+    client.port = unsafe socket.pointee.stp.port
+    server = Server(pool: listener.cookie, dialled: target, client: client)
+    return true
+}
+
+/// Whether a listener of that user may answer for the port: a name alone proves nothing. Ports below
+/// 1024 are root's, and where TCP listens the port belongs to that listener.
+private func mayHave(_ port: UInt16, _ user: UInt32) -> Bool {
+    if unsafe user == 0 || user == process.effectiveUser { return true }
+    if port < 1024 { return false }
+    var target = Address()
+    target.port = port
+    target.family = UInt16(AF_INET)
+    target.high = 0x0100_007f
+    return findListener(target) == nil
+}
+
+/// A number for the server's process, so that its successor on the port never gets its memory.
+private func poolName(_ peer: (process: Int32, user: UInt32), _ port: UInt16) -> UInt64 {
+    var hash = UInt64(UInt32(bitPattern: peer.process)) << 32 | UInt64(peer.user)
+    hash = (hash ^ UInt64(port)) &* 0x9e37_79b9_7f4a_7c15
+    return (hash ^ (hash >> 29)) | 1 << 63
+}
+
+/// Puts a fresh Unix socket in the place of a spent one.
+private func renew(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
+    let flags = sk_fcntl(descriptor, F_GETFL, 0)
+    let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec, 0)
+    guard made >= 0 else { return }
+    _ = sk_fcntl(Int32(made), F_SETFL, flags)
+    unsafe eachCopy(descriptor, socket) { _ = sk_dup3(Int32(made), $0, closeOnExec ? Flag.closeOnExec : 0) }
+    _ = sk_close(Int32(made))
+    if unsafe socket.pointee.stp.isNamed {
+        unsafe socket.pointee.stp.isNamed = false
+        _ = unsafe takeName(descriptor, socket)
+    }
+}
+
+private func becomeConnected(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ end: Endpoint) -> Int32 {
+    let nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
+    let deadline = unsafe socket.pointee.sendTimeout == 0 ? UInt64.max : sk_now() &+ socket.pointee.sendTimeout
+    let queued = unsafe socket.pointee.stp.settings & EndSetting.queuedConnect != 0
+    unsafe takeOptions(end, from: socket)
+    clearTimeouts(descriptor)
+    if nonBlocking { end.set(EndFlag.nonBlocking) }
+    if !queued {
+        end.set(EndFlag.unaccepted)
+        // Being accepted is an edge for a waiter that wants to write.
+        unsafe end.local.pointee.wantsSpace = true
+        if nonBlocking { end.set(EndFlag.connecting) }
+    }
+    let registrations = registrationsOf(descriptor)
+    unsafe end.local.pointee.portHolder = unsafe socket.pointee.stp.portHolder
+    let copies = unsafe socket.pointee.descriptors
+    unsafe eachCopy(descriptor, socket) { unsafe setEntry($0, end.local, .endpoint) }
+    installEndpoint(end, descriptor)
+    unsafe end.local.pointee.descriptors = copies
+    if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
+    unsafe free(socket)
+    replay(registrations, descriptor, end, inKernel: true)
+    if queued { return succeed(0) }
+    if nonBlocking { return fail(EINPROGRESS, .none) }
+    let error = end.awaitAcceptance(descriptor, deadline: deadline)
+    if error == 0 { return succeed(0) }
+    if error == ECONNREFUSED { _ = end.takeError() }
+    if error == EAGAIN {
+        end.set(EndFlag.connecting)
+        return fail(EINPROGRESS, .none)
+    }
+    return fail(error, code(for: error))
+}
+
+/// The timeouts are the endpoint's from here on; the Unix socket must not keep them too.
+private func clearTimeouts(_ descriptor: Int32) {
+    var none: (UInt64, UInt64) = (0, 0)
+    _ = unsafe sk_setsockopt(descriptor, SOL_SOCKET, 20 /* SO_RCVTIMEO */, &none, 16)
+    _ = unsafe sk_setsockopt(descriptor, SOL_SOCKET, 21 /* SO_SNDTIMEO */, &none, 16)
+}
+
+private func connectAgain(_ end: Endpoint, _ descriptor: Int32) -> Int32 {
+    if !end.isAccepted() {
+        end.askKernel(descriptor)
+        if end.isAccepted() { return connectAgain(end, descriptor) }
+        if end.has(EndFlag.hungUp) {
+            let error = end.takeError()
+            return fail(error != 0 ? error : ECONNABORTED, .notAccepted)
+        }
+        if end.has(EndFlag.nonBlocking) { return fail(EALREADY, .state) }
+        let error = end.awaitAcceptance(descriptor, deadline: UInt64.max)
+        return error == 0 ? succeed(0) : fail(error, code(for: error))
+    }
+    guard end.has(EndFlag.connecting) else { return fail(EISCONN, .state) }
+    end.clear(EndFlag.connecting)
+    return succeed(0)
+}
+
+extension Endpoint {
+    /// Sleeps until the server has accepted. 0, or the errno: EAGAIN at the deadline.
+    fileprivate func awaitAcceptance(_ descriptor: Int32, deadline: UInt64) -> Int32 {
+        mine.add32(Layout.readSleepers, 1)
+        defer { mine.subtract32(Layout.readSleepers, 1) }
+        while true {
+            fullFence()
+            if isAccepted() { return 0 }
+            if has(EndFlag.hungUp) { return ECONNREFUSED }
+            if deadline == UInt64.max {
+                // Restarts after a signal exactly where the program's own connect would.
+                var byte: UInt64 = 0
+                let result = unsafe sk_recvfrom(descriptor, &byte, 8, 0)
+                if result == -Int(EINTR) { return EINTR }
+                askKernel(descriptor)
+                continue
+            }
+            let now = sk_now()
+            if now >= deadline { return EAGAIN }
+            let left = deadline - now
+            var timeout = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
+            var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
+            if result < 0 { return Int32(-result) }
+            if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
+                set(EndFlag.hungUp)
+            } else if result > 0 && !isAccepted() {
+                drain(descriptor)
+            }
+        }
+    }
+}
+
+// MARK: - Accepting
+
+@c(STPaccept) public func stpAccept(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    if isSTP(descriptor) {
+        guard let socket = unsafe unconnected(descriptor), unsafe socket.pointee.hidden >= 0 else { return fail(EINVAL, .state) }
+    }
+    return unsafe report(hookAccept4(descriptor, address, length, 0))
+}
+
+// MARK: - Bytes
+
+@c(STPsend) public func stpSend(_ descriptor: Int32, _ message: UnsafeRawPointer?, _ length: Int, _ flags: Int32) -> Int {
+    if unsafe unconnected(descriptor) != nil { return Int(fail(ENOTCONN, .state)) }
+    return unsafe report(hookSend(descriptor, UnsafeMutableRawPointer(mutating: message), length, flags))
+}
+
+@c(STPrecv) public func stpReceive(_ descriptor: Int32, _ message: UnsafeMutableRawPointer?, _ length: Int, _ flags: Int32) -> Int {
+    if unsafe unconnected(descriptor) != nil { return Int(fail(ENOTCONN, .state)) }
+    return unsafe report(hookRecv(descriptor, message, length, flags))
+}

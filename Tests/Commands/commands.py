@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""The command `skein`: what it says of bad input, of hostile tables, and of programs out of reach."""
+
+import os
+import pathlib
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True
+import harness  # noqa: E402
+
+if not os.access(harness.SKEIN, os.X_OK):
+    sys.exit(f"{harness.SKEIN} is missing: build it first, or name another by SKEIN_BIN")
+
+# They ask the command for its version as they are read.
+import ls_tests  # noqa: E402,F401
+import run_tests  # noqa: E402,F401
+import why_tests  # noqa: E402,F401
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="skein-commands-") as folder:
+        os.chmod(folder, 0o755)
+        return harness.run_all(pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

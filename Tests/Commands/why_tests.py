@@ -1,0 +1,124 @@
+"""`skein why`: what it says of real sockets, and of what isn't there."""
+
+import contextlib
+import os
+import socket
+import subprocess
+
+from harness import SKEIN, Skip, one_line, skein, test
+
+PYTHON = "/usr/bin/python3"
+# Listens, prints its port, and holds what it accepts until its standard input ends.
+SERVER = """import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+held = []
+def accept():
+    while True: held.append(listener.accept())
+threading.Thread(target=accept, daemon=True).start()
+sys.stdin.read()"""
+CLIENT = """import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+print(connection.fileno(), flush=True)
+sys.stdin.read()"""
+
+
+@contextlib.contextmanager
+def program(text, *words, run=(), **environment):
+    """A Python program, under `skein run` where `run` isn't None. Yields the process and the number it prints."""
+    prefix = [] if run is None else [SKEIN, "run", *run, "--"]
+    with subprocess.Popen([*prefix, PYTHON, "-c", text, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=os.environ | environment) as process:
+        try:
+            yield process.pid, int(process.stdout.readline())
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
+def pair(folder, server_run=(), client_run=(), **environment):
+    """What `why` says of a server's and a client's connection."""
+    folder.chmod(0o1777)
+    directory = {"SKEIN_DIR": str(folder)}
+    with program(SERVER, run=server_run, **directory) as (server, port):
+        options = [word.replace("PORT", str(port)) for word in client_run] if client_run is not None else None
+        with program(CLIENT, port, run=options, **directory, **environment) as (client, descriptor):
+            return (skein("why", str(server), SKEIN_DIR=folder)[0], skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)[0],
+                    server, client, port)
+
+
+@test("a process that doesn't exist, and what is no process, are explained")
+def _(_folder):
+    one_line(skein("why", "99999999", expect=1)[1], "no process 99999999")
+    for word in ("x", "0", "12:", "12:x", ":3", "1:2:3", "-1", "9999999999"):
+        assert "PID" in skein("why", "--", word, expect=64)[1] or "pid" in word, word
+
+
+@test("a descriptor that isn't open, or no socket, is explained")
+def _(_folder):
+    me = os.getpid()
+    one_line(skein("why", f"{me}:54321", expect=1)[1], "no descriptor 54321")
+    with open("/dev/null") as null:
+        assert "no socket (/dev/null)" in skein("why", f"{me}:{null.fileno()}")[0]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert "no TCP socket (UDP)" in skein("why", f"{me}:{datagrams.fileno()}")[0]
+
+
+@test("a process without TCP sockets says so")
+def _(_folder):
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert "(sleep) has no TCP sockets" in skein("why", str(process.pid))[0]
+        process.kill()
+
+
+@test("another user's process is explained")
+def _(_folder):
+    if os.geteuid() != 0:
+        one_line(skein("why", "1", expect=1)[1], "as root")
+        return
+    if not all(parent.stat().st_mode & 1 for parent in SKEIN.parents):
+        raise Skip("the command lies below a closed folder")
+    result = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", SKEIN, "why", str(os.getpid())],
+                            capture_output=True, text=True)
+    assert result.returncode == 1
+    one_line(result.stderr, "as root")
+
+
+@test("both ends under skein are on shared memory, each with the other as peer")
+def _(folder):
+    server_says, client_says, server, client, port = pair(folder)
+    assert f"127.0.0.1:{port} listens: clients" in server_says, server_says
+    assert f"is on shared memory, peer 127.0.0.1:" in server_says and f"process {client} (python3)" in server_says, server_says
+    assert f"is on shared memory, peer 127.0.0.1:{port}, process {server} (python3)" in client_says, client_says
+
+
+@test("a plain end is named as the reason, seen from either end")
+def _(folder):
+    server_says, client_says, server, client, _ = pair(folder, client_run=None)
+    assert f"process {client} (python3): it does not run under skein" in server_says, server_says
+    assert "is on TCP, because it does not run under skein; start it with 'skein run python3'" in client_says, client_says
+
+
+@test("a plain listener is named as the reason")
+def _(folder):
+    server_says, client_says, server, _, _ = pair(folder, server_run=None)
+    assert "listens for TCP alone, because it does not run under skein" in server_says, server_says
+    assert f"process {server} (python3): it does not run under skein" in client_says, client_says
+
+
+@test("a rule is named as the reason, seen from either end")
+def _(folder):
+    for number, (rule, words) in enumerate(((["--not", "PORT"], "excludes port"), (["--only", "9"], "allows other ports alone"))):
+        place = folder / str(number)
+        place.mkdir()
+        server_says, client_says, *_ = pair(place, client_run=rule)
+        assert words in client_says, client_says
+        assert words in server_says, server_says
+    (folder / "off").mkdir()
+    assert "SKEIN_OFF" in pair(folder / "off", SKEIN_OFF="1")[1]
+
+
+@test("a socket not connected yet says that nothing is decided")
+def _(_folder):
+    with socket.socket() as unused:
+        assert "is not connected; it will be on TCP" in skein("why", f"{os.getpid()}:{unused.fileno()}")[0]
