@@ -152,6 +152,24 @@ int STPsetopt(int socket, int option, const void *value, socklen_t length);
 #define STP_BELLS 10  /* doorbells rung at the peer */
 #define STP_SLEEPS 11 /* waits that slept in the kernel */
 
+/* A connection on its way from one process to another: text that the giver hands to the taker by any
+ * means (an argument, a pipe, a file). Whoever runs as the same user and has it can take the connection. */
+struct stp_gift {
+    char token[64];
+};
+
+/* Gives a connected socket to process `taker`, or with 0 to whichever process of the same user and host
+ * takes it. The giver may go on using it until it has been taken; then select reports an exceptional
+ * condition (poll: POLLPRI) on it, reading and writing end, and the giver closes it. The connection and
+ * its unread data live on when the giver closes or dies. What nobody takes within STP_GIFT_LIMIT
+ * milliseconds is the giver's again, or ends where the giver has closed it.
+ * ENOTCONN: not connected. EALREADY: given already. EMFILE, EAGAIN: no descriptor, no process. */
+int STPgivesocket(int socket, pid_t taker, struct stp_gift *gift);
+
+/* Takes it: a new descriptor of the same connection, with its options. ENOENT: no such gift, or taken
+ * already, or its time is over. EPERM: it is for another process or user. EINVAL: no token. */
+int STPtakesocket(const struct stp_gift *gift);
+
 /* The codes of STPerror. */
 #define STP_ENONE 0
 #define STP_EOFF 1

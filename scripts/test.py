@@ -46,7 +46,7 @@ STAGES = [
     Stage("contract-tcp", ["scripts/contract.py", "--tcp"], 600),
     Stage("contract-preload", ["scripts/contract.py"], 900),
     Stage("contract-short", ["scripts/contract.py", "--short"], 200, groups=("check",)),
-    Stage("commands", ["Tests/Commands/commands.py"], 600, "Tests/Commands/commands.py", ("test", "check")),
+    Stage("commands", ["python3", "Tests/Commands/commands.py"], 600, "Tests/Commands/commands.py", ("test", "check")),
     Stage("stp", ["Tests/Library/run.sh"], 600, "Tests/Library/run.sh"),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
     Stage("demo", ["Tests/demo/demo.sh"], 120),

@@ -159,7 +159,7 @@ private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) ->
 }
 
 /// Call under the process lock.
-private func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
+package func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
     guard let block = unsafe process.blocks.take(), let local = unsafe takeLocalState() else { return nil }
     let slot = unsafe process.pools[place.pool].slot(place.slot)
     unsafe local.initialize(

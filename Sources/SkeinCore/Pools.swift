@@ -8,6 +8,9 @@ package struct Pool {
     package var slots: Int32 = 0
     /// The client's copy of the memfd, hidden; -1 in the process that accepted.
     package var descriptor: Int32 = -1
+    /// The accepting process's copy of the memfd, kept only where a connection may be given away
+    /// (`ProcessState.keepsMemory`); -1 else.
+    package var kept: Int32 = -1
     package var inode: UInt64 = 0
     /// Whom the client reaches through it: the listener's cookie.
     package var listener: UInt64 = 0
@@ -133,6 +136,7 @@ package struct PoolSet {
         var pool = Pool()
         pool.slots = Int32(size / Layout.slotStride)
         pool.inode = inode
+        if unsafe process.keepsMemory { pool.kept = hiddenCopy(of: descriptor) }
         guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
         unsafe pool.base = unsafe base
         unsafe pool.owner = process.processIdentifier
@@ -178,6 +182,7 @@ package struct PoolSet {
             let pool = unsafe pools![Int(oldest)]
             unsafe _ = sk_munmap(pool.base, pool.size)
             if pool.descriptor >= 0 { _ = sk_close(pool.descriptor) }
+            if pool.kept >= 0 { _ = sk_close(pool.kept) }
             if let generations = unsafe pool.generations { unsafe _ = sk_munmap(generations, Layout.poolMaximumSlots * 4) }
             unsafe pools![Int(oldest)] = Pool()
             return oldest

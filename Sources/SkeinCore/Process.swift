@@ -10,6 +10,8 @@ package struct ProcessState {
     package var pools = PoolSet()
     package var blocks = BlockArena()
     package var table = SocketTable()
+    /// This process may give connections away, and needs their memory's descriptor for it.
+    package var keepsMemory = false
     /// The names of this host and of its group, as STP addresses show them; NUL-terminated.
     package var group = InlineArray<16, UInt8>(repeating: 0)
     package var host = InlineArray<32, UInt8>(repeating: 0)

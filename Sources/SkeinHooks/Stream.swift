@@ -98,6 +98,7 @@ extension Endpoint {
         var done = 0
         var deadline: UInt64 = 0
         while true {
+            if has(EndFlag.taken) { break }
             skipUrgent()
             done = flags & Flag.peek != 0 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
             if total == 0 && readable() > 0 { return 0 }
@@ -259,8 +260,8 @@ extension Endpoint {
     @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {
         noticeHint(descriptor)
         let own = block.load32(Block.flags)
-        if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown) != 0 {
-            if peerRefuses(own) { return EPIPE }
+        if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown | EndFlag.taken) != 0 {
+            if own & EndFlag.taken != 0 || peerRefuses(own) { return EPIPE }
             if !isAccepted() && !has(EndFlag.hungUp) && block.load32(Block.settings) & EndSetting.queuedConnect == 0 {
                 return own & EndFlag.nonBlocking != 0 ? EAGAIN : ENOTCONN
             }
@@ -374,7 +375,7 @@ extension Endpoint {
 
     /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
     private func sleep(_ descriptor: Int32, reading: Bool, needed: Int, deadline: UInt64) -> Int32 {
-        let company = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > 1
+        let company = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > 1 || has(EndFlag.given)
         let record = unsafe local.pointee.record
         record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
         if deadline == UInt64.max && !company {

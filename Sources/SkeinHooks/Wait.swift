@@ -104,7 +104,7 @@ private func inCompany(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> B
     for index in 0..<count {
         guard let end = unsafe endpoint(items[index].fd) else { continue }
         let own: UInt32 = unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 ? 2 : 1
-        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own { return true }
+        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own || end.has(EndFlag.given) { return true }
     }
     return false
 }

@@ -22,6 +22,7 @@ let translates = false
 /// with the socket table. False with errno and the code set. Tried again by the next STPsocket.
 func becomeReady() -> Bool {
     setUp()
+    unsafe process.keepsMemory = true
     if unsafe sk_environment("SKEIN_OFF") != nil { return fail(EPERM, .off) == 0 }
     if sk_is_secure() != 0 { return fail(EPERM, .off) == 0 }
     if unsafe process.group[0] == 0 { readNames() }

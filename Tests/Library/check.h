@@ -112,9 +112,9 @@ static inline void pair(void (*server)(int listener), void (*client)(int port)) 
     }
     close(pipes[0]);
     close(pipes[1]);
-    for (int left = 2; left > 0; left--) {
+    for (int round = 0; round < 2; round++) {
         int status;
-        pid_t who = wait(&status);
+        pid_t who = waitpid(round == 0 ? first : second, &status, 0);
         if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
             check(0, "the %s ends by itself (signal %d)", who == first ? "server" : "client", WTERMSIG(status));
         else if (WIFEXITED(status) && WEXITSTATUS(status) != 0)

@@ -48,11 +48,10 @@ int main() { return STPsocket(PF_STP, SOCK_STREAM, PF_STP) < 0; }' >"$work/plus.
 holds "skein.h is C++ too" $compiler -x c++ -std=c++11 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only "$work/plus.cc"
 holds "skein.h is C99" $compiler -x c -std=c99 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only include/skein.h
 
-for name in names connections bytes waiting options memory; do
+for name in names connections bytes waiting options memory gift; do
     echo "# $name"
     program $name
 done
-[ -e "$programs/library-gift" ] && { echo "# gift"; program gift; }
 
 echo "# two programs"
 head -c 50000000 /dev/urandom >"$work/sent"

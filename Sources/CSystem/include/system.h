@@ -221,6 +221,11 @@ static inline void sk_become_background(const char *name) {
     sk_syscall6(SYS_chdir, SK_P("/"), 0, 0, 0, 0, 0);
     sk_syscall6(SYS_prctl, 15 /* PR_SET_NAME */, SK_P(name), 0, 0, 0, 0);
 }
+static inline long sk_block_signals(void) {
+    unsigned long all = ~0ul;
+    return sk_syscall6(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, SK_P(&all), 0, 8, 0, 0);
+}
+static inline long sk_chdir(const char *path) { return sk_syscall6(SYS_chdir, SK_P(path), 0, 0, 0, 0, 0); }
 static inline long sk_setsid(void) { return sk_syscall6(SYS_setsid, 0, 0, 0, 0, 0, 0); }
 static inline long sk_wait4(int pid, int *status, int options) {
     return sk_syscall6(SYS_wait4, pid, SK_P(status), options, 0, 0, 0);
