@@ -4,4 +4,6 @@
 set -eu
 echo "{ global:"
 sed -n 's/.*@c(\([A-Za-z0-9_]*\)).*/    \1;/p' "$@" | sort -u
+# The variadic exec family, which is C.
+printf '    execl;\n    execlp;\n    execle;\n'
 echo "  local: *; };"

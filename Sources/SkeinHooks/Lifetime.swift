@@ -108,7 +108,7 @@ private func closeHolder(_ holder: Int32) {
 }
 
 @c(close_range) public func hookCloseRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int32 {
-    if unsafe descriptorTable == nil { return Int32(finish(sk_close_range(first, last, flags))) }
+    if unsafe descriptorTable == nil { return real.closeRange?(first, last, flags) ?? Int32(finish(sk_close_range(first, last, flags))) }
     guard first <= last else { return Int32(finish(-Int(EINVAL))) }
     return Int32(finish(closeRange(first, last, flags)))
 }

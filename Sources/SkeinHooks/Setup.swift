@@ -34,7 +34,15 @@ func setUp() {
     readRules()
     readSpinPolicy()
     openRuntimeFolder()
-    unsafe rules.enabled = translates
+    unsafe rules.enabled = isTranslating()
+}
+
+/// A program that links libskein.so and runs under the translating header has these hooks twice. Then
+/// the library's, which know its STP sockets, translate too, and the header's pass everything on to them.
+private func isTranslating() -> Bool {
+    if translates { return unsafe sk_next_symbol("STPsocket") == nil }
+    guard let list = unsafe sk_environment("LD_PRELOAD") else { return false }
+    return unsafe strstr(list, "libskein-preload") != nil
 }
 
 private func readRules() {

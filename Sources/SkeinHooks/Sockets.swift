@@ -192,6 +192,7 @@ private func nextClientPort() -> UInt16 {
 
 func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
     unsafe end.local.pointee.descriptors = 1
+    unsafe end.local.pointee.descriptor = descriptor
     let record = unsafe end.local.pointee.record
     record.store32(SocketTable.Record.descriptor, UInt32(descriptor))
     writeProgramName(record)

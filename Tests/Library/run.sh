@@ -101,6 +101,11 @@ END
     holds "a TCP server without the header is no STP server" [ $? = 11 ]
     kill $server
     wait $server 2>/dev/null
+    # The library and the header in one process: the library's hooks do both kinds.
+    for name in bytes waiting; do
+        timeout -k 5 120 env LD_PRELOAD="$PWD/build/lib/libskein-preload.so" "$programs/library-$name" >"$work/out" 2>&1
+        holds "STP programs under the header too: $name" sh -c '[ $1 = 0 ] && ! grep "^not ok" "$2"' - $? "$work/out"
+    done
 else
     echo "# left out: no python3 or no libskein-preload.so"
 fi
