@@ -114,7 +114,9 @@ package struct Address {
         return copy
     }
 
-    package func sameHost(as other: Address) -> Bool { family == other.family && high == other.high && low == other.low }
+    package func sameHost(as other: Address) -> Bool {
+        family == other.family && high == other.high && low == other.low
+    }
 }
 
 extension SharedMemory {

@@ -50,12 +50,16 @@ package enum Reason: UInt32 {
 package func peerCredentials(_ descriptor: Int32) -> (process: Int32, user: UInt32)? {
     var credentials: (Int32, UInt32, UInt32) = (0, 0, 0)
     var length: UInt32 = 12
-    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 17 /* SO_PEERCRED */, &credentials, &length) == 0 else { return nil }
+    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 17 /* SO_PEERCRED */, &credentials, &length) == 0 else {
+        return nil
+    }
     return (credentials.0, credentials.1)
 }
 
 /// Makes the connecting end to the listener: a Unix socket on a number of its own, and its memory.
-package func connectEnd(to dialled: Address, from client: Address, listener: ListenerIdentity) -> (
+package func connectEnd(
+    to dialled: Address, from client: Address, listener: ListenerIdentity
+) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
     let name = HiddenName(cookie: listener.cookie)
@@ -80,7 +84,9 @@ package func connectEnd(to dialled: Address, from client: Address, listener: Lis
 
 /// Makes the connecting end's memory, from the pool of that number, and sends the hello over a
 /// connected Unix socket.
-package func greet(over descriptor: Int32, pool: UInt64, dialled: Address, client: Address) -> (
+package func greet(
+    over descriptor: Int32, pool: UInt64, dialled: Address, client: Address
+) -> (
     endpoint: Endpoint?, reason: Reason
 ) {
     let made = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint)? in

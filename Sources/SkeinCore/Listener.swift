@@ -41,7 +41,8 @@ private func ask(_ address: Address) -> ListenerIdentity? {
     guard unsafe sk_sendto(descriptor, &request, MemoryLayout<DiagnosisRequest>.size, 0, nil, 0) > 0 else { return nil }
     var answer = InlineArray<512, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &answer) { bytes -> ListenerIdentity? in
-        let received = unsafe sk_recvfrom(descriptor, bytes.baseAddress!, bytes.count, Int32(truncatingIfNeeded: Flag.dontWait))
+        let received = unsafe sk_recvfrom(
+            descriptor, bytes.baseAddress!, bytes.count, Int32(truncatingIfNeeded: Flag.dontWait))
         guard received >= MemoryLayout<nlmsghdr>.size + MemoryLayout<inet_diag_msg>.size else { return nil }
         let header = unsafe bytes.load(as: nlmsghdr.self)
         guard header.nlmsg_type == UInt16(SOCK_DIAG_BY_FAMILY) else { return nil }

@@ -108,6 +108,7 @@ package struct PoolSet {
             return nil
         }
         pool.descriptor = descriptor
+        unsafe process.noteHidden?(descriptor, true)
         unsafe pool.base = unsafe base
         unsafe pool.generations = unsafe generations.assumingMemoryBound(to: UInt32.self)
         unsafe pool.owner = process.processIdentifier
@@ -136,7 +137,10 @@ package struct PoolSet {
         var pool = Pool()
         pool.slots = Int32(size / Layout.slotStride)
         pool.inode = inode
-        if unsafe process.keepsMemory { pool.kept = hiddenCopy(of: descriptor) }
+        if unsafe process.keepsMemory {
+            pool.kept = hiddenCopy(of: descriptor)
+            if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
+        }
         guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
         unsafe pool.base = unsafe base
         unsafe pool.owner = process.processIdentifier
@@ -153,6 +157,20 @@ package struct PoolSet {
         unsafe pools![Int(index)].lastUsed = sk_now()
         if reusable { self[index].header.release32(Layout.released(slot: Int(slot), end: end), generation) }
         // Never unmapped at once: another thread of a careless program may still be inside it.
+    }
+
+    private func close(_ descriptor: Int32) {
+        guard descriptor >= 0 else { return }
+        unsafe process.noteHidden?(descriptor, false)
+        _ = sk_close(descriptor)
+    }
+
+    /// The program took the number `from`; what lay there is at `to` now.
+    package mutating func moved(_ from: Int32, to: Int32) {
+        for index in 0..<Int(count) {
+            if unsafe pools![index].descriptor == from { unsafe pools![index].descriptor = to }
+            if unsafe pools![index].kept == from { unsafe pools![index].kept = to }
+        }
     }
 
     /// Memory for the table of pools, on first use.
@@ -181,9 +199,11 @@ package struct PoolSet {
         if idle > PoolSet.idleKept {
             let pool = unsafe pools![Int(oldest)]
             unsafe _ = sk_munmap(pool.base, pool.size)
-            if pool.descriptor >= 0 { _ = sk_close(pool.descriptor) }
-            if pool.kept >= 0 { _ = sk_close(pool.kept) }
-            if let generations = unsafe pool.generations { unsafe _ = sk_munmap(generations, Layout.poolMaximumSlots * 4) }
+            close(pool.descriptor)
+            close(pool.kept)
+            if let generations = unsafe pool.generations {
+                unsafe _ = sk_munmap(generations, Layout.poolMaximumSlots * 4)
+            }
             unsafe pools![Int(oldest)] = Pool()
             return oldest
         }

@@ -21,14 +21,18 @@ package struct ProcessState {
     package var folderError: Int32 = ENOENT
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
+    /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
+    /// a program that closes everything away from it.
+    package var noteHidden: (@convention(c) (Int32, Bool) -> Void)? = nil
     package init() {}
 }
 
 nonisolated(unsafe) package var process = ProcessState()
 
 /// Eight bytes of lock, alone on their line.
-nonisolated(unsafe) private var processLockWords:
-    (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0, 0)
+nonisolated(unsafe) private var processLockWords: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (
+    0, 0, 0, 0, 0, 0, 0, 0
+)
 
 private func processLock() -> Lock {
     // The global's address is fixed: it is never moved and never copied.

@@ -22,7 +22,9 @@ nonisolated(unsafe) var descriptorTable: UnsafeMutablePointer<Atomic<UInt>>? = n
 let descriptorTableSize = 1 << 20
 
 @inline(__always) func entry(_ descriptor: Int32) -> UInt {
-    guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else { return 0 }
+    guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
+        return 0
+    }
     return unsafe table[Int(descriptor)].load(ordering: .acquiring)
 }
 

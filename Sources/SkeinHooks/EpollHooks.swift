@@ -65,14 +65,20 @@ private func adoptSet(
     _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
 ) -> UnsafeMutablePointer<EpollSet>? {
     // Changing what is not registered: ENOENT from an epoll set, another answer from anything else.
-    guard entry(epoll) == 0, operation == 1, unsafe event != nil, unsafe sk_epoll_ctl(epoll, 3, target, event) == -Int(ENOENT) else {
+    guard entry(epoll) == 0, operation == 1, unsafe event != nil,
+        unsafe sk_epoll_ctl(epoll, 3, target, event) == -Int(ENOENT)
+    else {
         return nil
     }
     return unsafe install(epoll)
 }
 
-@c(epoll_wait) public func hookEpollWait(_ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32) -> Int32 {
-    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else { return unsafe real.epollWait!(epoll, events, maximum, timeout) }
+@c(epoll_wait) public func hookEpollWait(
+    _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32
+) -> Int32 {
+    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+        return unsafe real.epollWait!(epoll, events, maximum, timeout)
+    }
     return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(milliseconds: timeout), nil)))
 }
 
@@ -86,7 +92,8 @@ private func adoptSet(
 }
 
 @c(epoll_pwait2) public func hookEpollWaitMask2(
-    _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?
+    _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: UnsafePointer<timespec>?,
+    _ mask: UnsafeRawPointer?
 ) -> Int32 {
     guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
         return unsafe Int32(finish(sk_epoll_pwait2(epoll, events, maximum, timeout, mask)))
@@ -96,7 +103,8 @@ private func adoptSet(
 
 /// Looks in memory, at times in the kernel too, spins, arms, looks again, sleeps.
 private func wait(
-    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, _ events: UnsafeMutableRawPointer, _ maximum: Int32, _ deadline: UInt64,
+    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, _ events: UnsafeMutableRawPointer, _ maximum: Int32,
+    _ deadline: UInt64,
     _ mask: UnsafeRawPointer?
 ) -> Int {
     while true {
@@ -137,7 +145,8 @@ private func spinForAny(_ set: UnsafeMutablePointer<EpollSet>) -> Bool {
     let first = unsafe Int(set.pointee.watched![0])
     guard let local = unsafe set.pointee.members![first].local else { return false }
     return unsafe set.pointee.spin.wait(
-        policy: process.spinPolicy, peerProcessor: Endpoint(local).peer.load32(Layout.processor), processors: process.processors,
+        policy: process.spinPolicy, peerProcessor: Endpoint(local).peer.load32(Layout.processor),
+        processors: process.processors,
         ready: { unsafe withLock(set) { $0.anyReady() } })
 }
 
@@ -191,7 +200,9 @@ func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int3
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
             for index in 0..<body.limit
-            where unsafe body.members![index].kind == .hidden && body.members![index].descriptor == socket.pointee.hidden {
+            where unsafe body.members![index].kind == .hidden
+                && body.members![index].descriptor == socket.pointee.hidden
+            {
                 let visible = unsafe Int32(truncatingIfNeeded: body.members![index].seenTail)
                 if let owner = body.find(visible) { body.addHidden(owner, pending) }
                 return
@@ -222,7 +233,11 @@ func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
     var before: UnsafeMutablePointer<SetLink>? = nil
     while let current = unsafe link {
         if unsafe current.pointee.set == set {
-            if let before = unsafe before { unsafe before.pointee.next = unsafe current.pointee.next } else { unsafe firstSet = unsafe current.pointee.next }
+            if let before = unsafe before {
+                unsafe before.pointee.next = unsafe current.pointee.next
+            } else {
+                unsafe firstSet = unsafe current.pointee.next
+            }
             break
         }
         unsafe before = unsafe link

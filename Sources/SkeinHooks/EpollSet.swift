@@ -69,7 +69,10 @@ extension EpollSet {
     // MARK: Registrations
 
     func find(_ descriptor: Int32) -> Int? {
-        for index in 0..<limit where unsafe members![index].descriptor == descriptor && members![index].kind != .unused && members![index].kind != .hidden {
+        for index in 0..<limit
+        where unsafe members![index].descriptor == descriptor && members![index].kind != .unused
+            && members![index].kind != .hidden
+        {
             return index
         }
         return nil
@@ -123,7 +126,9 @@ extension EpollSet {
         let result = control(1, descriptor, events, data)
         guard result == 0 else { return result }
         unsafe members![index] = member
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 { unsafe addHidden(index, socket) }
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
+            unsafe addHidden(index, socket)
+        }
         return 0
     }
 
@@ -170,7 +175,10 @@ extension EpollSet {
             watch(index)
             wakeSleepers(index)
         }
-        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor)) {
+        for other in 0..<limit
+        where unsafe members![other].kind == .hidden
+            && members![other].seenTail == UInt64(UInt32(bitPattern: descriptor))
+        {
             unsafe members![other].events = events
             unsafe members![other].data = data
             _ = unsafe control(3, members![other].descriptor, events, token | UInt64(other))
@@ -197,7 +205,10 @@ extension EpollSet {
             endpoints -= 1
         }
         unsafe members![index].kind = .unused
-        for other in 0..<limit where unsafe members![other].kind == .hidden && members![other].seenTail == UInt64(UInt32(bitPattern: member.descriptor)) {
+        for other in 0..<limit
+        where unsafe members![other].kind == .hidden
+            && members![other].seenTail == UInt64(UInt32(bitPattern: member.descriptor))
+        {
             // Other processes may hold the hidden listener: the kernel would keep the registration.
             _ = unsafe control(2, members![other].descriptor, 0, 0)
             unsafe members![other].kind = .unused
@@ -256,7 +267,9 @@ extension EpollSet {
     }
 
     private func arm(_ index: Int) {
-        if unsafe members![index].kind == .nested { unsafe epollSet(members![index].descriptor)?.pointee.armForOthers() }
+        if unsafe members![index].kind == .nested {
+            unsafe epollSet(members![index].descriptor)?.pointee.armForOthers()
+        }
         guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
         unsafe members![index].armed = true
         let end = unsafe Endpoint(local)
@@ -301,7 +314,8 @@ extension EpollSet {
         let bits = all & (member.events | pollError | pollHangUp)
         if bits == 0 || member.events & epollEdge == 0 { return bits }
         let edge =
-            unsafe member.fresh || end.peer.load64(Layout.tail) != member.seenTail || bits & ~member.seenBits & ~pollOut != 0
+            unsafe member.fresh || end.peer.load64(Layout.tail) != member.seenTail
+            || bits & ~member.seenBits & ~pollOut != 0
             // The peer's end is an edge also for who asked for EPOLLIN alone.
             || all & ~member.seenBits & pollReadHangUp != 0
             || (bits & pollOut != 0 && member.local!.pointee.wantsSpace)
@@ -420,7 +434,9 @@ extension EpollSet {
             var item = unsafe pollfd(fd: end.local.pointee.descriptor, events: Int16(POLLIN), revents: 0)
             var now = timespec(tv_sec: 0, tv_nsec: 0)
             var bells = 0
-            while bells < 64, ready(index) == 0, unsafe !members![index].outOfKernel, unsafe sk_ppoll(&item, 1, &now, nil) > 0 {
+            while bells < 64, ready(index) == 0, unsafe !members![index].outOfKernel,
+                unsafe sk_ppoll(&item, 1, &now, nil) > 0
+            {
                 absorbEnd(index, UInt32(UInt16(bitPattern: item.revents)))
                 bells += 1
             }

@@ -108,7 +108,9 @@ private func closeHolder(_ holder: Int32) {
 }
 
 @c(close_range) public func hookCloseRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int32 {
-    if unsafe descriptorTable == nil { return real.closeRange?(first, last, flags) ?? Int32(finish(sk_close_range(first, last, flags))) }
+    if unsafe descriptorTable == nil {
+        return real.closeRange?(first, last, flags) ?? Int32(finish(sk_close_range(first, last, flags)))
+    }
     guard first <= last else { return Int32(finish(-Int(EINVAL))) }
     return Int32(finish(closeRange(first, last, flags)))
 }
@@ -170,8 +172,8 @@ private func moveHiddenAway(_ target: Int32) {
     clearEntry(target)
     guard moved >= 0 else { return }
     setEntry(moved, nil, .hidden)
-    guard unsafe descriptorTable != nil else { return }
-    for number in 0..<4096 {
+    withProcessLock { unsafe process.pools.moved(target, to: moved) }
+    for number in 0..<highestDescriptor() {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
             unsafe end.local.pointee.portHolder = moved
         }
@@ -200,12 +202,15 @@ private func duplicated(_ descriptor: Int32, _ copy: Int32) {
 
 // MARK: fcntl, ioctl
 
-@c(fcntl) public func hookControl(_ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?) -> Int32 {
+@c(fcntl) public func hookControl(_ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?) -> Int32
+{
     if entry(descriptor) == 0 { return unsafe real.fcntl!(descriptor, Int(command), argument) }
     return Int32(finish(control(descriptor, command, Int(bitPattern: argument))))
 }
 
-@c(fcntl64) public func hookControl64(_ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?) -> Int32 {
+@c(fcntl64) public func hookControl64(
+    _ descriptor: Int32, _ command: Int32, _ argument: UnsafeMutableRawPointer?
+) -> Int32 {
     unsafe hookControl(descriptor, command, argument)
 }
 
@@ -221,7 +226,9 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
             _ = sk_fcntl(descriptor, F_SETFL, argument | Int(Flag.nonBlock))
         }
     case F_GETFL:
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0, unsafe !socket.pointee.nonBlocking {
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0,
+            unsafe !socket.pointee.nonBlocking
+        {
             return result & ~Int(Flag.nonBlock)
         }
     default: break
@@ -347,6 +354,8 @@ private func eachEnd(_ body: (Endpoint) -> Void) {
 
 func highestDescriptor() -> Int {
     var limits: (UInt64, UInt64) = (0, 0)
-    _ = unsafe withUnsafeMutableBytes(of: &limits) { unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self)) }
+    _ = unsafe withUnsafeMutableBytes(of: &limits) {
+        unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
+    }
     return Int(min(limits.0, UInt64(descriptorTableSize)))
 }

@@ -85,7 +85,9 @@ private func shown(_ option: Option, _ value: Int32) -> Int32 {
     }
 }
 
-private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32) -> Int {
+private func setOption(
+    _ end: Endpoint, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
+) -> Int {
     guard let value = unsafe value else { return -Int(EFAULT) }
     if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
         guard let nanoseconds = unsafe timeout(value, length) else { return length < 16 ? -Int(EINVAL) : -Int(EDOM) }
@@ -104,7 +106,9 @@ private func setOption(_ end: Endpoint, _ level: Int32, _ name: Int32, _ value: 
         return 0
     }
     // SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN can only be read.
-    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 82) { return -Int(ENOPROTOOPT) }
+    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 82) {
+        return -Int(ENOPROTOOPT)
+    }
     if level == 6 && name > 60 { return -Int(ENOPROTOOPT) }
     if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
     if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
@@ -161,7 +165,9 @@ private func tcpState(_ end: Endpoint) -> UInt8 {
 }
 
 /// TCP_INFO: the state alone.
-private func giveInformation(_ end: Endpoint, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
+private func giveInformation(
+    _ end: Endpoint, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>
+) -> Int32 {
     var information = InlineArray<32, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &information) { bytes in
         unsafe bytes[0] = tcpState(end)

@@ -6,42 +6,51 @@ import CSystem
 struct RealFunctions {
     typealias Buffer3 = @convention(c) (Int32, UnsafeMutableRawPointer?, Int) -> Int
     typealias Buffer4 = @convention(c) (Int32, UnsafeMutableRawPointer?, Int, Int32) -> Int
-    typealias Buffer6 = @convention(c) (
-        Int32, UnsafeMutableRawPointer?, Int, Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?
-    ) -> Int
+    typealias Buffer6 =
+        @convention(c) (
+            Int32, UnsafeMutableRawPointer?, Int, Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?
+        ) -> Int
     typealias SendTo = @convention(c) (Int32, UnsafeRawPointer?, Int, Int32, UnsafeRawPointer?, UInt32) -> Int
     typealias Vector = @convention(c) (Int32, UnsafePointer<iovec>?, Int32) -> Int
     typealias Message = @convention(c) (Int32, UnsafeMutablePointer<msghdr>?, Int32) -> Int
-    typealias Messages = @convention(c) (Int32, UnsafeMutableRawPointer?, UInt32, Int32, UnsafeMutableRawPointer?) -> Int32
+    typealias Messages =
+        @convention(c) (Int32, UnsafeMutableRawPointer?, UInt32, Int32, UnsafeMutableRawPointer?) -> Int32
     typealias Int1 = @convention(c) (Int32) -> Int32
     typealias Int2 = @convention(c) (Int32, Int32) -> Int32
     typealias Int3 = @convention(c) (Int32, Int32, Int32) -> Int32
     typealias AddressIn = @convention(c) (Int32, UnsafeRawPointer?, UInt32) -> Int32
     typealias AddressOut = @convention(c) (Int32, UnsafeMutableRawPointer?, UnsafeMutablePointer<UInt32>?) -> Int32
     typealias Accept4 = @convention(c) (Int32, UnsafeMutableRawPointer?, UnsafeMutablePointer<UInt32>?, Int32) -> Int32
-    typealias GetOption = @convention(c) (
-        Int32, Int32, Int32, UnsafeMutableRawPointer?, UnsafeMutablePointer<UInt32>?
-    ) -> Int32
+    typealias GetOption =
+        @convention(c) (
+            Int32, Int32, Int32, UnsafeMutableRawPointer?, UnsafeMutablePointer<UInt32>?
+        ) -> Int32
     typealias SetOption = @convention(c) (Int32, Int32, Int32, UnsafeRawPointer?, UInt32) -> Int32
     typealias Control = @convention(c) (Int32, Int, UnsafeMutableRawPointer?) -> Int32
     typealias Poll = @convention(c) (UnsafeMutablePointer<pollfd>?, UInt, Int32) -> Int32
-    typealias PollMask = @convention(c) (
-        UnsafeMutablePointer<pollfd>?, UInt, UnsafePointer<timespec>?, UnsafeRawPointer?
-    ) -> Int32
-    typealias Select = @convention(c) (
-        Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutablePointer<timeval>?
-    ) -> Int32
-    typealias SelectMask = @convention(c) (
-        Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafePointer<timespec>?,
-        UnsafeRawPointer?
-    ) -> Int32
+    typealias PollMask =
+        @convention(c) (
+            UnsafeMutablePointer<pollfd>?, UInt, UnsafePointer<timespec>?, UnsafeRawPointer?
+        ) -> Int32
+    typealias Select =
+        @convention(c) (
+            Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?,
+            UnsafeMutablePointer<timeval>?
+        ) -> Int32
+    typealias SelectMask =
+        @convention(c) (
+            Int32, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeMutableRawPointer?,
+            UnsafePointer<timespec>?,
+            UnsafeRawPointer?
+        ) -> Int32
     typealias EpollControl = @convention(c) (Int32, Int32, Int32, UnsafeMutableRawPointer?) -> Int32
     typealias EpollWait = @convention(c) (Int32, UnsafeMutableRawPointer?, Int32, Int32) -> Int32
     typealias EpollWaitMask = @convention(c) (Int32, UnsafeMutableRawPointer?, Int32, Int32, UnsafeRawPointer?) -> Int32
     typealias SendFile = @convention(c) (Int32, Int32, UnsafeMutablePointer<Int>?, Int) -> Int
-    typealias Splice = @convention(c) (
-        Int32, UnsafeMutablePointer<Int>?, Int32, UnsafeMutablePointer<Int>?, Int, UInt32
-    ) -> Int
+    typealias Splice =
+        @convention(c) (
+            Int32, UnsafeMutablePointer<Int>?, Int32, UnsafeMutablePointer<Int>?, Int, UInt32
+        ) -> Int
     typealias CloseRange = @convention(c) (UInt32, UInt32, Int32) -> Int32
     typealias CloseFrom = @convention(c) (Int32) -> Void
     typealias Fork = @convention(c) () -> Int32

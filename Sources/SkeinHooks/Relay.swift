@@ -77,7 +77,9 @@ private func namedPair(_ text: Text) -> (ours: Int32, theirs: Int32)? {
     guard listener >= 0 else { return nil }
     defer { _ = sk_close(Int32(listener)) }
     var address = name.address
-    guard unsafe sk_bind(Int32(listener), &address, name.length) == 0, sk_listen(Int32(listener), 1) == 0 else { return nil }
+    guard unsafe sk_bind(Int32(listener), &address, name.length) == 0, sk_listen(Int32(listener), 1) == 0 else {
+        return nil
+    }
     let theirs = sk_socket(AF_UNIX, 1 | Flag.closeOnExec, 0)
     guard theirs >= 0 else { return nil }
     guard unsafe sk_connect(Int32(theirs), &address, name.length) == 0 else {
@@ -300,7 +302,9 @@ typealias ExecuteCall = @convention(c) (UnsafePointer<CChar>?, Strings?) -> Int3
 typealias ExecuteEnvironmentCall = @convention(c) (UnsafePointer<CChar>?, Strings?, Strings?) -> Int32
 typealias ExecuteDescriptorCall = @convention(c) (Int32, Strings?, Strings?) -> Int32
 
-@c(execve) public func hookExecute(_ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
+@c(execve) public func hookExecute(
+    _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
+) -> Int32 {
     let call = unsafe unsafeBitCast(sk_next_symbol("execve"), to: ExecuteEnvironmentCall.self)
     return withRelays { unsafe call(path, arguments, environment) }
 }
@@ -315,7 +319,9 @@ typealias ExecuteDescriptorCall = @convention(c) (Int32, Strings?, Strings?) -> 
     return withRelays { unsafe call(file, arguments) }
 }
 
-@c(execvpe) public func hookExecuteVPE(_ file: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
+@c(execvpe) public func hookExecuteVPE(
+    _ file: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
+) -> Int32 {
     let call = unsafe unsafeBitCast(sk_next_symbol("execvpe"), to: ExecuteEnvironmentCall.self)
     return withRelays { unsafe call(file, arguments, environment) }
 }
@@ -341,7 +347,9 @@ func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>
     while let header = unsafe control {
         let numbers = unsafe sk_cmsg_descriptors(header)
         for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
-            guard let end = unsafe endpoint(numbers![index]), count < 32, let relay = unsafe startRelay(end, numbers![index]) else { continue }
+            guard let end = unsafe endpoint(numbers![index]), count < 32,
+                let relay = unsafe startRelay(end, numbers![index])
+            else { continue }
             relay.begin()
             unsafe numbers![index] = relay.stream
             streams[count] = relay.stream
@@ -360,7 +368,9 @@ func passesEndpoints(_ message: UnsafeMutablePointer<msghdr>) -> Bool {
     var control = unsafe sk_cmsg_first(message)
     while let header = unsafe control {
         let numbers = unsafe sk_cmsg_descriptors(header)
-        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) where unsafe endpoint(numbers![index]) != nil { return true }
+        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) where unsafe endpoint(numbers![index]) != nil {
+            return true
+        }
         unsafe control = unsafe sk_cmsg_next(message, header)
     }
     return false

@@ -31,6 +31,7 @@ func setUp() {
     unsafe realFunctions.find()
     guard unsafe sk_environment("SKEIN_OFF") == nil, sk_is_secure() == 0 else { return }
     identifyProcess()
+    unsafe process.noteHidden = { if $1 { setEntry($0, nil, .hidden) } else { clearEntry($0) } }
     readRules()
     readSpinPolicy()
     openRuntimeFolder()
@@ -147,7 +148,8 @@ private func isTrustworthy(_ folder: Int32, shared: Bool) -> Bool {
     var status = stat()
     guard unsafe sk_fstat(folder, &status) == 0 else { return false }
     if unsafe status.st_uid == process.effectiveUser && status.st_mode & 0o022 == 0 { return true }
-    return unsafe shared && (status.st_uid == 0 || status.st_uid == process.effectiveUser) && status.st_mode & 0o1000 != 0
+    return unsafe shared && (status.st_uid == 0 || status.st_uid == process.effectiveUser)
+        && status.st_mode & 0o1000 != 0
 }
 
 /// The program's name in a control block, for `skein ls`.

@@ -39,7 +39,8 @@ nonisolated(unsafe) var rules = Rules()
 func adoptListener(_ descriptor: Int32, _ backlog: Int32) {
     var family: Int32 = 0
     var length: UInt32 = 4
-    guard unsafe rules.enabled, entry(descriptor) == 0, unsafe sk_getsockopt(descriptor, SOL_SOCKET, 39 /* SO_DOMAIN */, &family, &length) == 0,
+    guard unsafe rules.enabled, entry(descriptor) == 0,
+        unsafe sk_getsockopt(descriptor, SOL_SOCKET, 39 /* SO_DOMAIN */, &family, &length) == 0,
         family == AF_INET || family == AF_INET6
     else { return }
     var type: Int32 = 0
@@ -234,7 +235,8 @@ private func adoptIfListening(_ descriptor: Int32) {
     guard unsafe rules.enabled else { return }
     var listening: Int32 = 0
     var length: UInt32 = 4
-    if unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0 && listening != 0 {
+    if unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0 && listening != 0
+    {
         adoptListener(descriptor, 128)
     }
 }
@@ -340,7 +342,9 @@ private func removePending(_ socket: UnsafeMutablePointer<StreamSocket>, _ index
 }
 
 /// Sleeps until either queue may have a connection; 0, or the errno.
-private func waitForConnection(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64) -> Int {
+private func waitForConnection(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64
+) -> Int {
     var items = InlineArray<18, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
     items[0].fd = descriptor
     items[1].fd = unsafe socket.pointee.hidden
@@ -368,7 +372,8 @@ private func waitForConnection(_ descriptor: Int32, _ socket: UnsafeMutablePoint
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
     guard let end = endpoint(descriptor) else { return unsafe real.getsockname!(descriptor, address, length) }
-    unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(address, length)
+    unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(
+        address, length)
     return 0
 }
 
@@ -383,7 +388,9 @@ private func waitForConnection(_ descriptor: Int32, _ socket: UnsafeMutablePoint
 
 @c(shutdown) public func hookShutdown(_ descriptor: Int32, _ how: Int32) -> Int32 {
     guard let end = endpoint(descriptor) else {
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 { _ = unsafe sk_shutdown(socket.pointee.hidden, how) }
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
+            _ = unsafe sk_shutdown(socket.pointee.hidden, how)
+        }
         return real.shutdown!(descriptor, how)
     }
     return Int32(finish(end.shutDown(descriptor, how: how)))

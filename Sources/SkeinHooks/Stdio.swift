@@ -22,7 +22,10 @@ nonisolated(unsafe) private var firstFile: UnsafeMutablePointer<FileLink>? = nil
     let made = unsafe sk_open_cookie(
         cookie, mode,
         { unsafe Int(hookRead(Int32(Int(bitPattern: $0) - 1), UnsafeMutableRawPointer($1), Int($2))) },
-        { unsafe Int(max(hookWrite(Int32(Int(bitPattern: $0) - 1), UnsafeMutableRawPointer(mutating: $1), Int($2)), 0)) },
+        {
+            unsafe Int(
+                max(hookWrite(Int32(Int(bitPattern: $0) - 1), UnsafeMutableRawPointer(mutating: $1), Int($2)), 0))
+        },
         {
             forgetFile(Int32(Int(bitPattern: $0) - 1))
             return hookClose(Int32(Int(bitPattern: $0) - 1))
@@ -30,7 +33,9 @@ nonisolated(unsafe) private var firstFile: UnsafeMutablePointer<FileLink>? = nil
     guard let made = unsafe made else { return nil }
     let file = OpaquePointer(made)
     withProcessLock {
-        if let link = unsafe makeCell(FileLink(file: file, descriptor: descriptor, next: firstFile)) { unsafe firstFile = unsafe link }
+        if let link = unsafe makeCell(FileLink(file: file, descriptor: descriptor, next: firstFile)) {
+            unsafe firstFile = unsafe link
+        }
     }
     return unsafe file
 }
@@ -41,7 +46,11 @@ private func forgetFile(_ descriptor: Int32) {
         var before: UnsafeMutablePointer<FileLink>? = nil
         while let link = unsafe place {
             if unsafe link.pointee.descriptor == descriptor {
-                if let before = unsafe before { unsafe before.pointee.next = unsafe link.pointee.next } else { unsafe firstFile = unsafe link.pointee.next }
+                if let before = unsafe before {
+                    unsafe before.pointee.next = unsafe link.pointee.next
+                } else {
+                    unsafe firstFile = unsafe link.pointee.next
+                }
                 unsafe free(link)
                 return
             }

@@ -100,9 +100,16 @@ extension Endpoint {
         while true {
             if has(EndFlag.taken) { break }
             skipUrgent()
-            done = flags & Flag.peek != 0 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
+            done =
+                flags & Flag.peek != 0
+                ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
             if total == 0 && readable() > 0 { return 0 }
-            if done > 0 && (flags & Flag.waitAll == 0 || done == total || (flags & Flag.peek != 0 && done >= Layout.smallCapacity)) { break }
+            if done > 0
+                && (flags & Flag.waitAll == 0 || done == total
+                    || (flags & Flag.peek != 0 && done >= Layout.smallCapacity))
+            {
+                break
+            }
             let ending = self.ending()
             if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
@@ -122,7 +129,9 @@ extension Endpoint {
             if deadline == 0 { deadline = self.deadline(Block.receiveTimeout) }
             // The writer may be waiting for the room that was made already.
             if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
-            let error = waitUntil(descriptor, reading: true, needed: flags & Flag.peek != 0 && flags & Flag.waitAll != 0 ? total : 1, deadline: deadline)
+            let error = waitUntil(
+                descriptor, reading: true, needed: flags & Flag.peek != 0 && flags & Flag.waitAll != 0 ? total : 1,
+                deadline: deadline)
             if error != 0 {
                 if done > 0 { break }
                 return -Int(error)
@@ -254,7 +263,8 @@ extension Endpoint {
 
     @inline(__always) private func cannotSend(_ descriptor: Int32) -> Bool {
         noticeHint(descriptor)
-        return has(EndFlag.writeShut | EndFlag.broken) || ending().reset || swallows() || peerRefuses(block.load32(Block.flags))
+        return has(EndFlag.writeShut | EndFlag.broken) || ending().reset || swallows()
+            || peerRefuses(block.load32(Block.flags))
     }
 
     @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {

@@ -3,7 +3,8 @@ import CSystem
 // The calls that move bytes. Each looks its descriptor up and passes to the system what is not ours.
 
 @inline(__always)
-private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body: (Vectors) -> Result) -> Result {
+private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body: (Vectors) -> Result) -> Result
+{
     var vector = unsafe iovec(iov_base: buffer, iov_len: count)
     return unsafe withUnsafePointer(to: &vector) { unsafe body(Vectors(base: $0, count: 1)) }
 }
@@ -19,12 +20,16 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
     return unsafe finish(withVector(buffer, count) { end.send(descriptor, $0, flags: 0) })
 }
 
-@c(recv) public func hookRecv(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32) -> Int {
+@c(recv) public func hookRecv(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32
+) -> Int {
     guard let end = endpoint(descriptor) else { return unsafe real.recv!(descriptor, buffer, count, flags) }
     return unsafe finish(withVector(buffer, count) { end.receive(descriptor, $0, flags: Int(flags)) })
 }
 
-@c(send) public func hookSend(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32) -> Int {
+@c(send) public func hookSend(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32
+) -> Int {
     guard let end = endpoint(descriptor) else { return unsafe real.send!(descriptor, buffer, count, flags) }
     return unsafe finish(withVector(buffer, count) { end.send(descriptor, $0, flags: Int(flags)) })
 }
@@ -53,19 +58,27 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
 }
 
 @c(readv) public func hookReadV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
-    guard let end = endpoint(descriptor), let vectors = unsafe vectors else { return unsafe real.readv!(descriptor, vectors, count) }
+    guard let end = endpoint(descriptor), let vectors = unsafe vectors else {
+        return unsafe real.readv!(descriptor, vectors, count)
+    }
     guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
     return unsafe finish(end.receive(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
 }
 
 @c(writev) public func hookWriteV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
-    guard let end = endpoint(descriptor), let vectors = unsafe vectors else { return unsafe real.writev!(descriptor, vectors, count) }
+    guard let end = endpoint(descriptor), let vectors = unsafe vectors else {
+        return unsafe real.writev!(descriptor, vectors, count)
+    }
     guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
     return unsafe finish(end.send(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
 }
 
-@c(recvmsg) public func hookRecvMessage(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32) -> Int {
-    guard let end = endpoint(descriptor), let message = unsafe message else { return unsafe real.recvmsg!(descriptor, message, flags) }
+@c(recvmsg) public func hookRecvMessage(
+    _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32
+) -> Int {
+    guard let end = endpoint(descriptor), let message = unsafe message else {
+        return unsafe real.recvmsg!(descriptor, message, flags)
+    }
     return unsafe finish(receiveMessage(end, descriptor, message, flags))
 }
 
@@ -82,9 +95,13 @@ private func receiveMessage(
     return result
 }
 
-@c(sendmsg) public func hookSendMessage(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32) -> Int {
+@c(sendmsg) public func hookSendMessage(
+    _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32
+) -> Int {
     guard let end = endpoint(descriptor), let message = unsafe message else {
-        if let message = unsafe message, unsafe passesEndpoints(message) { return unsafe finish(sendWithRelays(descriptor, message, flags)) }
+        if let message = unsafe message, unsafe passesEndpoints(message) {
+            return unsafe finish(sendWithRelays(descriptor, message, flags))
+        }
         return unsafe real.sendmsg!(descriptor, message, flags)
     }
     let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
@@ -115,7 +132,9 @@ private func receiveMessage(
 @c(sendmmsg) public func hookSendMessages(
     _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32
 ) -> Int32 {
-    guard let end = endpoint(descriptor), let messages = unsafe messages else { return unsafe real.sendmmsg!(descriptor, messages, count, flags, nil) }
+    guard let end = endpoint(descriptor), let messages = unsafe messages else {
+        return unsafe real.sendmmsg!(descriptor, messages, count, flags, nil)
+    }
     let stride = unsafe MemoryLayout<msghdr>.stride + 8
     for index in 0..<Int(count) {
         let message = unsafe messages.advanced(by: index * stride)
@@ -144,7 +163,9 @@ private func receiveMessage(
 
 // MARK: Fortified twins: the check of the buffer's size, then the plain call.
 
-@c(__read_chk) public func hookReadChecked(_ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ size: Int) -> Int {
+@c(__read_chk) public func hookReadChecked(
+    _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ size: Int
+) -> Int {
     precondition(count <= size)
     return unsafe hookRead(descriptor, buffer, count)
 }

@@ -27,7 +27,9 @@ private func look(_ item: pollfd) -> UInt32? {
         end.noticeHint(item.fd)
         return end.readiness() & (UInt32(UInt16(bitPattern: item.events)) | always)
     }
-    if let set = unsafe epollSet(item.fd) { return unsafe set.pointee.hasEvents() ? pollIn & UInt32(UInt16(bitPattern: item.events)) : nil }
+    if let set = unsafe epollSet(item.fd) {
+        return unsafe set.pointee.hasEvents() ? pollIn & UInt32(UInt16(bitPattern: item.events)) : nil
+    }
     return nil
 }
 
@@ -41,7 +43,9 @@ func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt
     var looked = false
     while true {
         let ready = unsafe lookAtAll(items, count)
-        if unsafe ready > 0 && looked == false && sk_now() &- process.lastKernelLook < kernelLookInterval && onlyOurs(items, count) {
+        if unsafe ready > 0 && looked == false && sk_now() &- process.lastKernelLook < kernelLookInterval
+            && onlyOurs(items, count)
+        {
             return ready
         }
         if unsafe ready == 0 && deadline != 0 && spinForAny(items, count) { continue }
@@ -80,7 +84,8 @@ private func spinForAny(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> 
     for index in 0..<count {
         guard let end = unsafe endpoint(items[index].fd) else { continue }
         return unsafe end.local.pointee.spin.wait(
-            policy: process.spinPolicy, peerProcessor: end.peer.load32(Layout.processor), processors: process.processors,
+            policy: process.spinPolicy, peerProcessor: end.peer.load32(Layout.processor),
+            processors: process.processors,
             ready: { unsafe lookAtAll(items, count) > 0 })
     }
     return false
@@ -103,14 +108,20 @@ private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ one: 
 private func inCompany(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
     for index in 0..<count {
         guard let end = unsafe endpoint(items[index].fd) else { continue }
-        let own: UInt32 = unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 ? 2 : 1
-        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own || end.has(EndFlag.given) { return true }
+        let own: UInt32 =
+            unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 ? 2 : 1
+        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own || end.has(EndFlag.given)
+        {
+            return true
+        }
     }
     return false
 }
 
 /// The kernel's items: the first `count` stand beside the program's, further ones for hidden listeners.
-private func fill(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ room: Int) -> Int {
+private func fill(
+    _ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ room: Int
+) -> Int {
     var total = count
     for index in 0..<count {
         unsafe kernel[index] = unsafe items[index]
@@ -118,7 +129,9 @@ private func fill(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutable
         if let end = unsafe endpoint(items[index].fd) {
             unsafe kernel[index].events = Int16(POLLIN)
             if end.has(EndFlag.hungUp) { unsafe kernel[index].fd = -1 }
-        } else if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue, let socket = unsafe streamSocket(items[index].fd) {
+        } else if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue,
+            let socket = unsafe streamSocket(items[index].fd)
+        {
             unsafe addExtra(kernel, &total, room, socket.pointee.hidden, items[index].events)
             for waiting in unsafe 0..<socket.pointee.pendingCount {
                 unsafe addExtra(kernel, &total, room, socket.pointee.pending[waiting], items[index].events)
@@ -128,13 +141,17 @@ private func fill(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutable
     return total
 }
 
-private func addExtra(_ kernel: UnsafeMutablePointer<pollfd>, _ total: inout Int, _ room: Int, _ descriptor: Int32, _ events: Int16) {
+private func addExtra(
+    _ kernel: UnsafeMutablePointer<pollfd>, _ total: inout Int, _ room: Int, _ descriptor: Int32, _ events: Int16
+) {
     guard total < room else { return }
     unsafe kernel[total] = pollfd(fd: descriptor, events: events, revents: 0)
     total += 1
 }
 
-private func sleepInKernel(_ kernel: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
+private func sleepInKernel(
+    _ kernel: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?
+) -> Int {
     let now = sk_now()
     unsafe process.lastKernelLook = now
     if deadline == UInt64.max { return unsafe sk_ppoll(kernel, UInt(count), nil, mask) }
@@ -150,14 +167,18 @@ private func merge(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutabl
     for index in 0..<count {
         let said = unsafe UInt32(UInt16(bitPattern: kernel[index].revents))
         if let end = unsafe endpoint(items[index].fd) {
-            let bits = unsafe end.afterKernel(
-                items[index].fd, said, interest: UInt32(UInt16(bitPattern: items[index].events))) & (UInt32(UInt16(bitPattern: items[index].events)) | always)
+            let bits =
+                unsafe end.afterKernel(
+                    items[index].fd, said, interest: UInt32(UInt16(bitPattern: items[index].events)))
+                & (UInt32(UInt16(bitPattern: items[index].events)) | always)
             unsafe items[index].revents = Int16(truncatingIfNeeded: bits)
         } else if let set = unsafe epollSet(items[index].fd) {
             unsafe items[index].revents = unsafe set.pointee.hasEvents() ? items[index].events & Int16(POLLIN) : 0
         } else {
             unsafe items[index].revents = unsafe kernel[index].revents
-            if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue, let socket = unsafe streamSocket(items[index].fd) {
+            if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue,
+                let socket = unsafe streamSocket(items[index].fd)
+            {
                 for _ in unsafe 0...socket.pointee.pendingCount {
                     unsafe items[index].revents |= kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
                     extra += 1
@@ -176,7 +197,11 @@ extension Endpoint {
         let bits = readiness()
         // A bell with nothing behind it would wake every wait from now on.
         if said & pollIn != 0 && bits & pollIn == 0 {
-            if interest & (pollOut | pollOutNormal) != 0 { drain(descriptor) } else { drainUnlessWanted(descriptor, reading: true) }
+            if interest & (pollOut | pollOutNormal) != 0 {
+                drain(descriptor)
+            } else {
+                drainUnlessWanted(descriptor, reading: true)
+            }
         }
         return bits
     }
@@ -192,29 +217,38 @@ extension Endpoint {
 
 func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
     guard let timeout = unsafe timeout else { return UInt64.max }
-    let nanoseconds = unsafe UInt64(max(timeout.pointee.tv_sec, 0)) &* 1_000_000_000 &+ UInt64(max(timeout.pointee.tv_nsec, 0))
+    let nanoseconds =
+        unsafe UInt64(max(timeout.pointee.tv_sec, 0)) &* 1_000_000_000 &+ UInt64(max(timeout.pointee.tv_nsec, 0))
     return nanoseconds == 0 ? 0 : sk_now() &+ nanoseconds
 }
 
 @c(poll) public func hookPoll(_ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: Int32) -> Int32 {
-    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else { return unsafe real.poll!(items, count, timeout) }
+    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
+        return unsafe real.poll!(items, count, timeout)
+    }
     return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(milliseconds: timeout), mask: nil)))
 }
 
-@c(__poll_chk) public func hookPollChecked(_ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: Int32, _ size: UInt) -> Int32 {
+@c(__poll_chk) public func hookPollChecked(
+    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: Int32, _ size: UInt
+) -> Int32 {
     precondition(size / UInt(MemoryLayout<pollfd>.stride) >= count)
     return unsafe hookPoll(items, count, timeout)
 }
 
 @c(ppoll) public func hookPollMask(
-    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?
+    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?,
+    _ mask: UnsafeRawPointer?
 ) -> Int32 {
-    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else { return unsafe real.ppoll!(items, count, timeout, mask) }
+    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
+        return unsafe real.ppoll!(items, count, timeout, mask)
+    }
     return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(timeout), mask: mask)))
 }
 
 @c(__ppoll_chk) public func hookPollMaskChecked(
-    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?,
+    _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?,
+    _ mask: UnsafeRawPointer?,
     _ size: UInt
 ) -> Int32 {
     precondition(size / UInt(MemoryLayout<pollfd>.stride) >= count)
@@ -222,15 +256,19 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
 }
 
 @c(select) public func hookSelect(
-    _ count: Int32, _ read: UnsafeMutableRawPointer?, _ write: UnsafeMutableRawPointer?, _ except: UnsafeMutableRawPointer?,
+    _ count: Int32, _ read: UnsafeMutableRawPointer?, _ write: UnsafeMutableRawPointer?,
+    _ except: UnsafeMutableRawPointer?,
     _ timeout: UnsafeMutablePointer<timeval>?
 ) -> Int32 {
     let sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
     guard sets.anyOurs() else { return unsafe real.select!(count, read, write, except, timeout) }
     var end = UInt64.max
     if let timeout = unsafe timeout {
-        guard unsafe timeout.pointee.tv_sec >= 0 && timeout.pointee.tv_usec >= 0 else { return Int32(finish(-Int(EINVAL))) }
-        let nanoseconds = unsafe UInt64(timeout.pointee.tv_sec) &* 1_000_000_000 &+ UInt64(timeout.pointee.tv_usec) &* 1000
+        guard unsafe timeout.pointee.tv_sec >= 0 && timeout.pointee.tv_usec >= 0 else {
+            return Int32(finish(-Int(EINVAL)))
+        }
+        let nanoseconds =
+            unsafe UInt64(timeout.pointee.tv_sec) &* 1_000_000_000 &+ UInt64(timeout.pointee.tv_usec) &* 1000
         end = nanoseconds == 0 ? 0 : sk_now() &+ nanoseconds
     }
     let result = unsafe sets.select(deadline: end, mask: nil)
@@ -245,7 +283,8 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
 }
 
 @c(pselect) public func hookSelectMask(
-    _ count: Int32, _ read: UnsafeMutableRawPointer?, _ write: UnsafeMutableRawPointer?, _ except: UnsafeMutableRawPointer?,
+    _ count: Int32, _ read: UnsafeMutableRawPointer?, _ write: UnsafeMutableRawPointer?,
+    _ except: UnsafeMutableRawPointer?,
     _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?
 ) -> Int32 {
     let sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
@@ -263,19 +302,24 @@ private struct DescriptorSets {
 
     private func has(_ set: UnsafeMutableRawPointer?, _ descriptor: Int) -> Bool {
         guard let set = unsafe set else { return false }
-        return unsafe set.load(fromByteOffset: descriptor / 64 * 8, as: UInt64.self) & (1 << UInt64(descriptor % 64)) != 0
+        return unsafe set.load(fromByteOffset: descriptor / 64 * 8, as: UInt64.self) & (1 << UInt64(descriptor % 64))
+            != 0
     }
 
     private func put(_ set: UnsafeMutableRawPointer?, _ descriptor: Int) {
         guard let set = unsafe set else { return }
         let offset = descriptor / 64 * 8
-        unsafe set.storeBytes(of: set.load(fromByteOffset: offset, as: UInt64.self) | 1 << UInt64(descriptor % 64), toByteOffset: offset, as: UInt64.self)
+        unsafe set.storeBytes(
+            of: set.load(fromByteOffset: offset, as: UInt64.self) | 1 << UInt64(descriptor % 64), toByteOffset: offset,
+            as: UInt64.self)
     }
 
     func anyOurs() -> Bool {
         guard unsafe descriptorTable != nil, count > 0 else { return false }
         for descriptor in 0..<count
-        where unsafe (has(read, descriptor) || has(write, descriptor) || has(except, descriptor)) && isOurs(Int32(descriptor)) {
+        where unsafe (has(read, descriptor) || has(write, descriptor) || has(except, descriptor))
+            && isOurs(Int32(descriptor))
+        {
             return true
         }
         return false
@@ -297,7 +341,8 @@ private struct DescriptorSets {
         }
         let result = unsafe pollAll(items, total, deadline: deadline, mask: mask)
         if result < 0 { return result }
-        for index in 0..<total where unsafe UInt32(UInt16(bitPattern: items[index].revents)) & 0x20 /* POLLNVAL */ != 0 { return -Int(EBADF) }
+        for index in 0..<total where unsafe UInt32(UInt16(bitPattern: items[index].revents)) & 0x20 /* POLLNVAL */ != 0
+        { return -Int(EBADF) }
         return unsafe report(items, total)
     }
 

@@ -59,7 +59,9 @@ private func readNames() {
             return
         }
         var name = InlineArray<256, UInt8>(repeating: 0)
-        _ = unsafe withUnsafeMutableBytes(of: &name) { unsafe gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255) }
+        _ = unsafe withUnsafeMutableBytes(of: &name) {
+            unsafe gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255)
+        }
         for index in 0..<31 { unsafe process.host[index] = name[index] }
         if name[0] == 0 { unsafe process.host[0] = 45 }
     }

@@ -12,7 +12,9 @@ private struct Server {
 
 @c(STPconnect) public func stpConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
     if let end = endpoint(descriptor), isSTP(descriptor) { return connectAgain(end, descriptor) }
-    guard let socket = unsafe unconnected(descriptor) else { return unsafe report(hookConnect(descriptor, address, length)) }
+    guard let socket = unsafe unconnected(descriptor) else {
+        return unsafe report(hookConnect(descriptor, address, length))
+    }
     if unsafe socket.pointee.hidden >= 0 { return fail(EISCONN, .state) }
     guard let name = unsafe STPName(address, length: length) else { return -1 }
     guard name.isOfThisHost else { return fail(EHOSTUNREACH, .noAgent) }
@@ -45,7 +47,8 @@ private func reach(
     if result == 0, let peer = peerCredentials(descriptor) {
         if mayHave(port, peer.user) {
             server = unsafe Server(
-                pool: poolName(peer, port), dialled: Address(stpPort: port), client: Address(stpPort: socket.pointee.stp.port))
+                pool: poolName(peer, port), dialled: Address(stpPort: port),
+                client: Address(stpPort: socket.pointee.stp.port))
             return 0
         }
         unsafe renew(descriptor, socket)
@@ -116,7 +119,9 @@ private func renew(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSoc
     }
 }
 
-private func becomeConnected(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ end: Endpoint) -> Int32 {
+private func becomeConnected(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ end: Endpoint
+) -> Int32 {
     let nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
     let deadline = unsafe socket.pointee.sendTimeout == 0 ? UInt64.max : sk_now() &+ socket.pointee.sendTimeout
     let queued = unsafe socket.pointee.stp.settings & EndSetting.queuedConnect != 0
@@ -213,19 +218,24 @@ extension Endpoint {
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
     if isSTP(descriptor) {
-        guard let socket = unsafe unconnected(descriptor), unsafe socket.pointee.hidden >= 0 else { return fail(EINVAL, .state) }
+        guard let socket = unsafe unconnected(descriptor), unsafe socket.pointee.hidden >= 0 else {
+            return fail(EINVAL, .state)
+        }
     }
     return unsafe report(hookAccept4(descriptor, address, length, 0))
 }
 
 // MARK: - Bytes
 
-@c(STPsend) public func stpSend(_ descriptor: Int32, _ message: UnsafeRawPointer?, _ length: Int, _ flags: Int32) -> Int {
+@c(STPsend) public func stpSend(_ descriptor: Int32, _ message: UnsafeRawPointer?, _ length: Int, _ flags: Int32) -> Int
+{
     if unsafe unconnected(descriptor) != nil { return Int(fail(ENOTCONN, .state)) }
     return unsafe report(hookSend(descriptor, UnsafeMutableRawPointer(mutating: message), length, flags))
 }
 
-@c(STPrecv) public func stpReceive(_ descriptor: Int32, _ message: UnsafeMutableRawPointer?, _ length: Int, _ flags: Int32) -> Int {
+@c(STPrecv) public func stpReceive(
+    _ descriptor: Int32, _ message: UnsafeMutableRawPointer?, _ length: Int, _ flags: Int32
+) -> Int {
     if unsafe unconnected(descriptor) != nil { return Int(fail(ENOTCONN, .state)) }
     return unsafe report(hookRecv(descriptor, message, length, flags))
 }

@@ -11,22 +11,31 @@ enum STPCode: Int32 {
         switch self {
         case .none: "No STP error"
         case .off: "Skein is switched off here: unset SKEIN_OFF; a setuid program can't use it"
-        case .folder: "The runtime folder can't be opened: make it with 'mkdir -m 1777 /run/skein', or set SKEIN_DIR to a folder of your own"
+        case .folder:
+            "The runtime folder can't be opened: make it with 'mkdir -m 1777 /run/skein', or set SKEIN_DIR to a folder of your own"
         case .unsafeFolder:
             "Others could tamper with the runtime folder: it must belong to root or to you, and be writable by nobody else or have the sticky bit ('chmod 1777')"
-        case .full: "The runtime folder's file system is full: free about 1 MiB there, or set SKEIN_DIR to another folder"
-        case .readOnly: "The runtime folder's file system is read-only: mount it writable, or set SKEIN_DIR to another folder"
-        case .notSTP: "The descriptor is no STP socket: only one that STPsocket, STPaccept or STPtakesocket returned will do"
-        case .address: "The address is no STP address of this use: family AF_STP, the whole of struct sockaddr_stp, names ended by a NUL"
-        case .noAgent: "No agent connects this host to the group and host of that address: check its spelling, SKEIN_GROUP and SKEIN_HOST, and that both processes use the same SKEIN_DIR"
-        case .portTaken: "The port is taken by an STP or TCP socket of this host: choose another one, or port 0 for any free one"
+        case .full:
+            "The runtime folder's file system is full: free about 1 MiB there, or set SKEIN_DIR to another folder"
+        case .readOnly:
+            "The runtime folder's file system is read-only: mount it writable, or set SKEIN_DIR to another folder"
+        case .notSTP:
+            "The descriptor is no STP socket: only one that STPsocket, STPaccept or STPtakesocket returned will do"
+        case .address:
+            "The address is no STP address of this use: family AF_STP, the whole of struct sockaddr_stp, names ended by a NUL"
+        case .noAgent:
+            "No agent connects this host to the group and host of that address: check its spelling, SKEIN_GROUP and SKEIN_HOST, and that both processes use the same SKEIN_DIR"
+        case .portTaken:
+            "The port is taken by an STP or TCP socket of this host: choose another one, or port 0 for any free one"
         case .port: "The port can't be had: 1 to 1023 are for root, and nobody can be reached at port 0"
-        case .noListener: "Nobody listens on that port: start the server, and with SKEIN_DIR as here; a TCP server must run under 'skein run'"
+        case .noListener:
+            "Nobody listens on that port: start the server, and with SKEIN_DIR as here; a TCP server must run under 'skein run'"
         case .queue: "The server's queue is full: try again, or give STPlisten a larger backlog there"
         case .notAccepted: "The server closed its listening socket before it accepted: connect again with a new socket"
         case .memory: "No memory for rings: raise the memory limit, or close connections"
         case .descriptors: "The limit of descriptors is reached: close some, or raise it with 'ulimit -n'"
-        case .unread: "The peer had not read everything when the close limit passed: raise STP_CLOSE_LIMIT to wait longer"
+        case .unread:
+            "The peer had not read everything when the close limit passed: raise STP_CLOSE_LIMIT to wait longer"
         case .refused: "The peer has closed or has stopped receiving, and refuses what is sent"
         case .peerGone: "The peer is gone and left bytes unread"
         case .option: "No such STP option, it can't be set, or the value is out of range: see skein.h"

@@ -35,7 +35,9 @@ private func giftName(_ token: UnsafePointer<CChar>) -> HiddenName? {
 /// Thirty-two hexadecimal digits that nobody can guess.
 private func makeToken(_ token: UnsafeMutablePointer<CChar>) -> Bool {
     var random = InlineArray<16, UInt8>(repeating: 0)
-    guard unsafe withUnsafeMutableBytes(of: &random, { unsafe sk_getrandom($0.baseAddress!, 16) }) == 16 else { return false }
+    guard unsafe withUnsafeMutableBytes(of: &random, { unsafe sk_getrandom($0.baseAddress!, 16) }) == 16 else {
+        return false
+    }
     for index in 0..<32 {
         let digit = index % 2 == 0 ? random[index / 2] >> 4 : random[index / 2] & 15
         unsafe token[index] = CChar(digit < 10 ? digit + 48 : digit + 87)
@@ -46,7 +48,9 @@ private func makeToken(_ token: UnsafeMutablePointer<CChar>) -> Bool {
 
 // MARK: - Giving
 
-@c(STPgivesocket) public func stpGiveSocket(_ descriptor: Int32, _ taker: Int32, _ gift: UnsafeMutablePointer<CChar>?) -> Int32 {
+@c(STPgivesocket) public func stpGiveSocket(
+    _ descriptor: Int32, _ taker: Int32, _ gift: UnsafeMutablePointer<CChar>?
+) -> Int32 {
     guard isSTP(descriptor) else { return refuseOther(descriptor) }
     guard let gift = unsafe gift else { return fail(EFAULT, .gift) }
     guard let end = endpoint(descriptor), end.isAccepted() else { return fail(ENOTCONN, .state) }
@@ -170,7 +174,8 @@ private struct Holder {
         let count: Int32 = portHolder >= 0 ? 3 : 2
         let sent = unsafe withUnsafeBytes(of: &descriptors) { bytes in
             unsafe sk_send_descriptors(
-                visitor, &parcel, MemoryLayout<Parcel>.size, bytes.baseAddress!.assumingMemoryBound(to: Int32.self), count,
+                visitor, &parcel, MemoryLayout<Parcel>.size, bytes.baseAddress!.assumingMemoryBound(to: Int32.self),
+                count,
                 Int32(truncatingIfNeeded: Flag.noSignal))
         }
         if sent == MemoryLayout<Parcel>.size && isThanked(visitor) { return true }
@@ -215,7 +220,9 @@ private struct Holder {
     defer { _ = sk_close(visitor) }
     var address = name.address
     guard unsafe sk_connect(visitor, &address, name.length) == 0 else { return fail(ENOENT, .gift) }
-    guard let giver = peerCredentials(visitor), unsafe giver.user == process.effectiveUser else { return fail(EPERM, .user) }
+    guard let giver = peerCredentials(visitor), unsafe giver.user == process.effectiveUser else {
+        return fail(EPERM, .user)
+    }
     var timeout = timespec(tv_sec: 10, tv_nsec: 0)
     var item = pollfd(fd: visitor, events: Int16(POLLIN), revents: 0)
     guard unsafe sk_ppoll(&item, 1, &timeout, nil) > 0 else { return fail(ENOENT, .gift) }
@@ -228,7 +235,8 @@ private func receive(_ visitor: Int32) -> Int32 {
     var count: Int32 = 0
     let received = unsafe withUnsafeMutableBytes(of: &descriptors) { bytes in
         unsafe sk_receive_descriptors(
-            visitor, &parcel, MemoryLayout<Parcel>.size, bytes.baseAddress!.assumingMemoryBound(to: Int32.self), 3, &count,
+            visitor, &parcel, MemoryLayout<Parcel>.size, bytes.baseAddress!.assumingMemoryBound(to: Int32.self), 3,
+            &count,
             Int32(truncatingIfNeeded: Flag.dontWait))
     }
     func refuse(_ error: Int32, _ code: STPCode) -> Int32 {

@@ -92,7 +92,9 @@ private func store(
 @c(STPgetsockname) public func stpGetSocketName(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let socket = unsafe unconnected(descriptor) else { return unsafe report(hookGetSocketName(descriptor, address, length)) }
+    guard let socket = unsafe unconnected(descriptor) else {
+        return unsafe report(hookGetSocketName(descriptor, address, length))
+    }
     return unsafe store(Address(stpPort: socket.pointee.stp.port), address, length)
 }
 

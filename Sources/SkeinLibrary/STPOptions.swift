@@ -50,9 +50,13 @@ private enum Parameter: Int32 {
     case spin, connect, closeLimit, giftLimit, carrier, carrierInUse, bytesIn, bytesOut, bells, sleeps
 }
 
-@c(STPsetopt) public func stpSetParameter(_ descriptor: Int32, _ option: Int32, _ value: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
+@c(STPsetopt) public func stpSetParameter(
+    _ descriptor: Int32, _ option: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
+) -> Int32 {
     guard isSTP(descriptor) else { return refuseOther(descriptor) }
-    guard let parameter = Parameter(rawValue: option), option < Parameter.carrierInUse.rawValue else { return fail(ENOPROTOOPT, .option) }
+    guard let parameter = Parameter(rawValue: option), option < Parameter.carrierInUse.rawValue else {
+        return fail(ENOPROTOOPT, .option)
+    }
     guard let value = unsafe value else { return fail(EFAULT, .option) }
     if parameter == .carrier { return unsafe setCarrier(value, length) }
     guard length >= 4 else { return fail(EINVAL, .option) }
@@ -62,7 +66,9 @@ private enum Parameter: Int32 {
         guard number >= 0 && number <= 2 else { return fail(EINVAL, .option) }
         change(descriptor, clear: EndSetting.smallRing | EndSetting.largeRing, set: UInt32(number))
     case .spin:
-        guard number >= 0, let policy = Spin.Policy(rawValue: UInt8(truncatingIfNeeded: min(number, 255))) else { return fail(EINVAL, .option) }
+        guard number >= 0, let policy = Spin.Policy(rawValue: UInt8(truncatingIfNeeded: min(number, 255))) else {
+            return fail(EINVAL, .option)
+        }
         unsafe process.spinPolicy = policy
     case .connect:
         guard number >= 0 && number <= 1 else { return fail(EINVAL, .option) }
@@ -120,16 +126,21 @@ private func setLimit(_ descriptor: Int32, _ parameter: Parameter, _ millisecond
     case .spin: return unsafe give(Int32(process.spinPolicy.rawValue), value, length)
     case .connect: return unsafe give(settings & EndSetting.queuedConnect != 0 ? 1 : 0, value, length)
     case .closeLimit:
-        return unsafe give(Int32(bitPattern: end?.block.load32(Block.closeLimit) ?? socket?.pointee.stp.closeLimit ?? 0), value, length)
+        return unsafe give(
+            Int32(bitPattern: end?.block.load32(Block.closeLimit) ?? socket?.pointee.stp.closeLimit ?? 0), value, length
+        )
     case .giftLimit:
-        return unsafe give(Int32(bitPattern: end?.block.load32(Block.giftLimit) ?? socket?.pointee.stp.giftLimit ?? 0), value, length)
+        return unsafe give(
+            Int32(bitPattern: end?.block.load32(Block.giftLimit) ?? socket?.pointee.stp.giftLimit ?? 0), value, length)
     case .carrier: return unsafe giveText("any", value, length)
     case .carrierInUse: return unsafe giveText(end != nil ? "memory" : "", value, length)
     case .bytesIn, .bytesOut, .bells, .sleeps: return unsafe giveCounter(end, parameter, value, length)
     }
 }
 
-private func giveText(_ text: StaticString, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
+private func giveText(
+    _ text: StaticString, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>
+) -> Int32 {
     let size = text.utf8CodeUnitCount + 1
     guard unsafe Int(length.pointee) >= size else { return fail(EINVAL, .option) }
     unsafe memcpy(value, text.utf8Start, size)

@@ -105,7 +105,8 @@ private func givePortBack(_ socket: UnsafeMutablePointer<StreamSocket>) {
 /// Gives the Unix socket the name under which clients find the port. 0 or minus the errno.
 func takeName(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) -> Int {
     if unsafe socket.pointee.stp.isNamed { return 0 }
-    let name = unsafe HiddenName(device: process.folderDevice, inode: process.folderInode, port: socket.pointee.stp.port)
+    let name = unsafe HiddenName(
+        device: process.folderDevice, inode: process.folderInode, port: socket.pointee.stp.port)
     var address = name.address
     let result = unsafe sk_bind(descriptor, &address, name.length)
     if result == 0 { unsafe socket.pointee.stp.isNamed = true }

@@ -3,9 +3,10 @@ import Glibc
 
 /// Much data in random pieces, every byte checked by a running hash.
 enum BulkCases {
-    static let cases: [Case] = [(Manner.blocking, 64), (.poll, 64), (.epoll, 64)].flatMap { manner, mebibytes in
-        oneWay(manner, mebibytes << 20) + bothWays(manner, mebibytes << 19)
-    } + small
+    static let cases: [Case] =
+        [(Manner.blocking, 64), (.poll, 64), (.epoll, 64)].flatMap { manner, mebibytes in
+            oneWay(manner, mebibytes << 20) + bothWays(manner, mebibytes << 19)
+        } + small
 
     /// How one side waits.
     private enum Manner: String, Sendable {
@@ -107,23 +108,24 @@ enum BulkCases {
             let sender = Worker { try send(first, manner, count, seed: 1) }
             try expect(receive(second, manner, count, seed: 2) == sender.join(), "equal hashes", got: "different ones")
         }
-        + forked("\(sentence), between processes", watchdogSeconds: 90) { sock, turns in
-            if manner != .blocking { try sock.setNonBlocking() }
-            let hash = try send(sock, manner, count, seed: 3)
-            try sock.setNonBlocking(false)
-            let text = String(hash.value, radix: 16)
-            try expect(sock.write(text + "\n"), .value(text.utf8.count + 1))
-        } ours: { sock, _ in
-            if manner != .blocking { try sock.setNonBlocking() }
-            let hash = try receive(sock, manner, count, seed: 4)
-            try sock.setNonBlocking(false)
-            try expect(sock.readFully(17), String(hash.value, radix: 16) + "\n", "the sender's hash")
-            try expect(sock.read(), .end)
-        }
+            + forked("\(sentence), between processes", watchdogSeconds: 90) { sock, turns in
+                if manner != .blocking { try sock.setNonBlocking() }
+                let hash = try send(sock, manner, count, seed: 3)
+                try sock.setNonBlocking(false)
+                let text = String(hash.value, radix: 16)
+                try expect(sock.write(text + "\n"), .value(text.utf8.count + 1))
+            } ours: { sock, _ in
+                if manner != .blocking { try sock.setNonBlocking() }
+                let hash = try receive(sock, manner, count, seed: 4)
+                try sock.setNonBlocking(false)
+                try expect(sock.readFully(17), String(hash.value, radix: 16) + "\n", "the sender's hash")
+                try expect(sock.read(), .end)
+            }
     }
 
     private static func bothWays(_ manner: Manner, _ count: Int) -> [Case] {
-        forked("\(count >> 20) MiB each way at once arrive intact, \(manner.rawValue)", watchdogSeconds: 90) { sock, _ in
+        forked("\(count >> 20) MiB each way at once arrive intact, \(manner.rawValue)", watchdogSeconds: 90) {
+            sock, _ in
             try exchange(sock, manner, count, seed: 5)
         } ours: { sock, _ in
             try exchange(sock, manner, count, seed: 6)
@@ -154,14 +156,16 @@ enum BulkCases {
                 let got = try Outcome(sock.face.read(sock.fd, &room, 999)).value
                 try expect(got > 0, "100000 bytes", got: "the end after \(position)")
                 for index in 0..<got where room[index] != pattern(position + index) {
-                    throw Mismatch(expected: "\(pattern(position + index))", got: "\(room[index])", "byte \(position + index)")
+                    throw Mismatch(
+                        expected: "\(pattern(position + index))", got: "\(room[index])", "byte \(position + index)")
                 }
                 position += got
             }
             try expect(sock.read(), .end)
         }
         + [
-            Case("a thousand short connections in a row each carry a request and an answer", watchdogSeconds: 60) { face in
+            Case("a thousand short connections in a row each carry a request and an answer", watchdogSeconds: 60) {
+                face in
                 let listener = try face.listener(backlog: 64)
                 let child = Child { _ in
                     for _ in 0..<1000 {

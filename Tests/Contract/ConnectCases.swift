@@ -60,7 +60,8 @@ enum ConnectCases {
         }
 
     private static let nonBlocking: [Case] =
-        eachFamily("a non-blocking connect is EINPROGRESS, then writable, then SO_ERROR 0, then EISCONN") { face, family in
+        eachFamily("a non-blocking connect is EINPROGRESS, then writable, then SO_ERROR 0, then EISCONN") {
+            face, family in
             let listener = try face.listener(family)
             let sock = try face.stream(family, flags: nonBlockType)
             let first = sock.connect(listener.address)
@@ -177,7 +178,8 @@ enum ConnectCases {
             var bytes = [UInt8](repeating: 0xEE, count: 16)
             var length = socklen_t(4)
             let result = bytes.withUnsafeMutableBytes {
-                Outcome(face.getpeername(pair.client.fd, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length))
+                Outcome(
+                    face.getpeername(pair.client.fd, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length))
             }
             try expect(result, 0)
             try expect(Int(length), family == .v4 ? 16 : 28)
@@ -214,6 +216,6 @@ enum ConnectCases {
                 _ = try accepted.result.value
                 try expect(Array(accepted.address.bytes[18..<24]), [255, 255, 127, 0, 0, 1])
                 try expect(accepted.address.port, client.name().address.port)
-            },
+            }
         ]
 }

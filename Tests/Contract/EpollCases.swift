@@ -33,7 +33,8 @@ enum EpollCases {
             try first.awaitReadable()
             try expect(Set(set.wait().map(\.data)), [1, 2])
         }
-        + paired("epoll_ctl with a closed descriptor is EBADF, with a file EPERM, with the set itself EINVAL") { first, _ in
+        + paired("epoll_ctl with a closed descriptor is EBADF, with a file EPERM, with the set itself EINVAL") {
+            first, _ in
             let set = try EpollSet(first.face)
             first.close()
             try expect(set.add(first, .readable), .failed(EBADF))
@@ -64,7 +65,8 @@ enum EpollCases {
             try expect(second.read(), .end)
             try expect(set.wait(milliseconds: 20), [])
         }
-        + paired("closing a registered descriptor that has a duplicate leaves its registration, by the old number") { first, second in
+        + paired("closing a registered descriptor that has a duplicate leaves its registration, by the old number") {
+            first, second in
             let set = try EpollSet(first.face)
             try expect(set.add(first, .readable, data: 9), 0)
             let copy = try first.duplicate()

@@ -13,7 +13,8 @@ enum ListenCases {
                 try expect(listener.accept().peerName().address, client.name().address)
             }
         }
-        + eachFamily("a non-blocking listener gives EAGAIN when its queue is empty, before and after a connection") { face, family in
+        + eachFamily("a non-blocking listener gives EAGAIN when its queue is empty, before and after a connection") {
+            face, family in
             let listener = try face.listener(family)
             try listener.sock.setNonBlocking()
             try expect(Outcome(face.accept(listener.sock.fd, nil, nil)), .failed(EAGAIN))
@@ -75,7 +76,8 @@ enum ListenCases {
             client.close()
         }
         + ["poll", "select", "epoll_wait"].flatMap { way in
-            eachFamily("a thread blocked in \(way) on a listener is woken by a connection from another process") { face, family in
+            eachFamily("a thread blocked in \(way) on a listener is woken by a connection from another process") {
+                face, family in
                 let listener = try face.listener(family)
                 let child = Child { turns in
                     try turns.takeTurn()
@@ -191,7 +193,8 @@ enum ListenCases {
             try expect(listener.connect().read(), "x")
             try child.join()
         }
-        + eachFamily("the death of a listening process refuses new connections and resets pending ones") { face, family in
+        + eachFamily("the death of a listening process refuses new connections and resets pending ones") {
+            face, family in
             let listener = try face.listener(family)
             let child = Child { $0.stay() }
             listener.close()
@@ -207,7 +210,8 @@ enum ListenCases {
             try expect(listener.sock.shutdown(.both), 0)
             try expect(worker.join(), .failed(EINVAL))
         }
-        + eachFamily("a port in use cannot be bound again, and can with SO_REUSEADDR once its listener is gone") { face, family in
+        + eachFamily("a port in use cannot be bound again, and can with SO_REUSEADDR once its listener is gone") {
+            face, family in
             // Linux asks both the old and the new holder of the port for SO_REUSEADDR.
             let sock = try face.stream(family)
             try expect(sock.setOption(SOL_SOCKET, SO_REUSEADDR, 1), 0)

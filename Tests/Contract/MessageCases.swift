@@ -85,7 +85,8 @@ enum MessageCases {
             try expect(Outcome(second.face.read(second.fd, &bytes, 20)), 10)
             try expect(Array(bytes.prefix(10)), pattern(from: 90, count: 10))
         }
-        + paired("sendfile to a full non-blocking socket is EAGAIN, and EPIPE after the own half-close") { first, second in
+        + paired("sendfile to a full non-blocking socket is EAGAIN, and EPIPE after the own half-close") {
+            first, second in
             cx_ignore_signal(SIGPIPE)
             let fd = try file(1 << 20)
             try first.setNonBlocking()

@@ -149,7 +149,8 @@ enum OptionCases {
             try expect(Outcome(face.fcntl(plain.fd, F_GETFL, 0)), .value(Int(O_RDWR)))
             try expect(Outcome(face.fcntl(plain.fd, F_GETFD, 0)), 0)
         }
-        + paired("O_NONBLOCK goes on and off through fcntl and through FIONBIO, which see each other") { first, second in
+        + paired("O_NONBLOCK goes on and off through fcntl and through FIONBIO, which see each other") {
+            first, second in
             var on: Int32 = 1, off: Int32 = 0
             try expect(Outcome(first.face.ioctl(first.fd, UInt(FIONBIO), &on)), 0)
             try expect(first.face.fcntl(first.fd, F_GETFL, 0) & O_NONBLOCK, O_NONBLOCK)

@@ -135,7 +135,9 @@ enum OtherCallCases {
             try expect(worker.join(), "x")
             try expect(second.read(), .end)
         }
-        + paired("a poll that sleeps keeps the connection, and reports NVAL when it wakes and finds its descriptor closed") { first, second in
+        + paired(
+            "a poll that sleeps keeps the connection, and reports NVAL when it wakes and finds its descriptor closed"
+        ) { first, second in
             let worker = Worker { first.poll(.readable, milliseconds: -1) }
             pause(milliseconds: 40)
             first.close()

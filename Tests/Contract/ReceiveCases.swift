@@ -189,7 +189,10 @@ enum ReceiveCases {
     private static let timing: [Case] =
         paired("SO_RCVTIMEO makes a blocking read give EAGAIN, not before its time") { first, second in
             try first.setTimeout(SO_RCVTIMEO, milliseconds: 50)
-            for read in [{ first.read() }, { first.recv() }, { first.recvmsg() }, { first.readv() }, { first.recv(9, Msg.waitAll) }] {
+            for read in [
+                { first.read() }, { first.recv() }, { first.recvmsg() }, { first.readv() },
+                { first.recv(9, Msg.waitAll) },
+            ] {
                 let start = seconds()
                 try expect(read(), .failed(EAGAIN))
                 try expect(seconds() - start > 0.045, "50 ms of waiting", got: "\(seconds() - start) s")
@@ -247,7 +250,8 @@ enum ReceiveCases {
             try expect(Outcome(pwrite(first.fd, &byte, 1, 0)), .failed(ESPIPE))
             try expect(second.write("x"), 1)
         }
-        + eachFamily("a socket that was never connected refuses to read and write with ENOTCONN and EPIPE") { face, family in
+        + eachFamily("a socket that was never connected refuses to read and write with ENOTCONN and EPIPE") {
+            face, family in
             let sock = try face.stream(family)
             SignalCount.start(SIGPIPE, flags: 0)
             try expect(sock.read(), .failed(ENOTCONN))
@@ -257,7 +261,8 @@ enum ReceiveCases {
             try expect(sock.poll([.readable, .writable, .peerHalfClosed]), [.writable, .hangup])
             try expect(sock.shutdown(.both), .failed(ENOTCONN))
             // The refused shutdown leaves its mark on the socket nonetheless.
-            try expect(sock.poll([.readable, .writable, .peerHalfClosed]), [.readable, .writable, .hangup, .peerHalfClosed])
+            try expect(
+                sock.poll([.readable, .writable, .peerHalfClosed]), [.readable, .writable, .hangup, .peerHalfClosed])
         }
         + paired("every call on a closed descriptor is EBADF") { first, second in
             first.close()

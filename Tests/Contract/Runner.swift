@@ -40,13 +40,16 @@ private func verdictText(_ contractCase: Case, _ face: Face) -> String {
 }
 
 private func verdict(_ text: String?, _ status: Int32, _ contractCase: Case) -> Verdict {
-    guard let text else { return .failed("expected an end, got none within \(contractCase.watchdogSeconds) s (watchdog)") }
+    guard let text else {
+        return .failed("expected an end, got none within \(contractCase.watchdogSeconds) s (watchdog)")
+    }
     switch text.first {
     case "+": return .passed
     case "?": return .skipped(String(text.dropFirst()))
     case "-": return .failed(String(text.dropFirst()))
     default:
-        return .failed("expected a verdict, got death by signal \(cx_death_signal(status)) or exit \(cx_exit_code(status))")
+        return .failed(
+            "expected a verdict, got death by signal \(cx_death_signal(status)) or exit \(cx_exit_code(status))")
     }
 }
 

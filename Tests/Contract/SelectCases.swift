@@ -6,7 +6,8 @@ enum SelectCases {
     static let cases: [Case] = arrays + timeouts + signals
 
     private static let arrays: [Case] =
-        paired("poll counts the ready ones of an array, skips negative descriptors, and flags closed ones") { first, second in
+        paired("poll counts the ready ones of an array, skips negative descriptors, and flags closed ones") {
+            first, second in
             let pipe = Pipe()
             try expect(second.write("x"), 1)
             try first.awaitReadable()
@@ -21,7 +22,8 @@ enum SelectCases {
                 pollfd(fd: first.fd, events: Int16(POLLOUT), revents: -1),
             ]
             try expect(Outcome(first.face.poll(&waits, 6, 0)), 4)
-            try expect(waits.map { Int32($0.revents) }, [Int32(POLLIN), 0, 0, Int32(POLLNVAL), Int32(POLLOUT), Int32(POLLOUT)])
+            try expect(
+                waits.map { Int32($0.revents) }, [Int32(POLLIN), 0, 0, Int32(POLLNVAL), Int32(POLLOUT), Int32(POLLOUT)])
         }
         + paired("poll of nothing is a sleep") { first, _ in
             var none = pollfd()
@@ -141,7 +143,8 @@ enum SelectCases {
         sleepers.flatMap { sleeper in
             [false, true].flatMap { restart -> [Case] in
                 let goesOn = restart && sleeper.restarts
-                let sentence = "\(sleeper.name), interrupted by a signal \(restart ? "with" : "without") SA_RESTART, "
+                let sentence =
+                    "\(sleeper.name), interrupted by a signal \(restart ? "with" : "without") SA_RESTART, "
                     + (goesOn ? "goes on and reads" : "is EINTR")
                 return paired(sentence) { first, second in
                     SignalCount.start(SIGUSR1, flags: restart ? SA_RESTART : 0)

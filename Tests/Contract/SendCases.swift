@@ -60,7 +60,8 @@ enum SendCases {
         }
 
     private static let full: [Case] =
-        paired("a non-blocking socket takes writes until EAGAIN, loses POLLOUT, and regains it when the peer reads") { first, second in
+        paired("a non-blocking socket takes writes until EAGAIN, loses POLLOUT, and regains it when the peer reads") {
+            first, second in
             try first.setNonBlocking()
             var sent = 0
             let piece = pattern(from: 0, count: 65536)
@@ -105,24 +106,29 @@ enum SendCases {
             let bytes = pattern(from: 0, count: 8 << 20)
             let sent = bytes.withUnsafeBytes { room in
                 let parts = (0..<128).map { index in
-                    iovec(iov_base: UnsafeMutableRawPointer(mutating: room.baseAddress! + index << 16), iov_len: 1 << 16)
+                    iovec(
+                        iov_base: UnsafeMutableRawPointer(mutating: room.baseAddress! + index << 16), iov_len: 1 << 16)
                 }
                 return Outcome(sock.face.writev(sock.fd, parts, 128))
             }
             try expect(sent, .value(8 << 20))
         }
-        + paired("SO_SNDTIMEO ends a blocking write with what was taken, and the next one with EAGAIN") { first, second in
+        + paired("SO_SNDTIMEO ends a blocking write with what was taken, and the next one with EAGAIN") {
+            first, second in
             try first.setTimeout(SO_SNDTIMEO, milliseconds: 50)
             let bytes = pattern(from: 0, count: 64 << 20)
             let sent = try first.write(bytes: bytes).value
             try expect(sent > 0 && sent < bytes.count, "a part of 64 MiB", got: "\(sent)")
             var more = 0
             // What the receiver's window still takes is no failure; it ends with EAGAIN.
-            while case .value(let count) = first.write(bytes: pattern(from: sent + more, count: 1 << 20)) { more += count }
+            while case .value(let count) = first.write(bytes: pattern(from: sent + more, count: 1 << 20)) {
+                more += count
+            }
             try expect(Outcome(first.face.write(first.fd, bytes, 1)), .failed(EAGAIN))
             try drain(second, sent + more)
         }
-        + paired("a blocked write ends with what was taken when the peer closes, and then with an error") { first, second in
+        + paired("a blocked write ends with what was taken when the peer closes, and then with an error") {
+            first, second in
             cx_ignore_signal(SIGPIPE)
             let worker = blockedWrite(first)
             second.close()
@@ -150,7 +156,8 @@ enum SendCases {
             try expect(Outcome(first.face.send(first.fd, nowhere, 3, 0)), .failed(EFAULT))
             try expect(second.recv(1, Msg.dontWait), .failed(EAGAIN))
         }
-        + paired("one write after the peer closed leaves SO_ERROR EPIPE, because its end had been seen") { first, second in
+        + paired("one write after the peer closed leaves SO_ERROR EPIPE, because its end had been seen") {
+            first, second in
             second.close()
             first.settle([.readable, .writable, .peerHalfClosed])
             try expect(first.write("x"), 1)

@@ -213,7 +213,8 @@ enum SharingCases {
             try expect(second.read(), .end)
             try child.join()
         }
-        + paired("a program started with the socket as its standard input and output talks through it") { first, second in
+        + paired("a program started with the socket as its standard input and output talks through it") {
+            first, second in
             let child = Child { _ in
                 _ = first.face.dup2(first.fd, 0)
                 _ = first.face.dup2(first.fd, 1)
@@ -229,7 +230,8 @@ enum SharingCases {
             try expect(second.read(), .end)
             try child.join()
         }
-        + paired("a socket with close-on-exec ends when the only process that holds it becomes another program") { first, second in
+        + paired("a socket with close-on-exec ends when the only process that holds it becomes another program") {
+            first, second in
             let child = Child { _ in
                 second.close()
                 _ = first.face.fcntl(first.fd, F_SETFD, FD_CLOEXEC)

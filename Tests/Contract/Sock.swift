@@ -195,7 +195,9 @@ struct Sock: Sendable {
 
     func setTimeout(_ which: Int32, milliseconds: Int) throws {
         var time = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
-        try expect(Outcome(face.setsockopt(fd, SOL_SOCKET, which, &time, socklen_t(MemoryLayout<timeval>.size))), 0, "a time-out")
+        try expect(
+            Outcome(face.setsockopt(fd, SOL_SOCKET, which, &time, socklen_t(MemoryLayout<timeval>.size))), 0,
+            "a time-out")
     }
 
     func unreadCount() -> Outcome {
@@ -223,7 +225,9 @@ struct Sock: Sendable {
         }
     }
 
-    func awaitReadable() throws { try expect(poll(.readable, milliseconds: 5000).contains(.readable), true, "readable") }
+    func awaitReadable() throws {
+        try expect(poll(.readable, milliseconds: 5000).contains(.readable), true, "readable")
+    }
 }
 
 /// The three ways to shut a side down, by their numbers in sys/socket.h.

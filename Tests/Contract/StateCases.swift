@@ -55,7 +55,9 @@ enum StateCases {
         withExtendedLifetime(stage) {}
     }
 
-    private static func polled(_ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place) -> Case {
+    private static func polled(
+        _ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place
+    ) -> Case {
         let expected = StateTable.answers[state]!.revents(asked: events)
         return Case("poll for \(events) reports \(expected) \(ending)") { face in
             try with(state, face, family, place) { sock, _ in
@@ -65,7 +67,9 @@ enum StateCases {
         }
     }
 
-    private static func epolled(_ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place) -> Case {
+    private static func epolled(
+        _ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place
+    ) -> Case {
         let expected = StateTable.answers[state]!.revents(asked: events)
         return Case("epoll_wait for \(events) reports \(expected) \(ending)") { face in
             try with(state, face, family, place) { sock, _ in
@@ -107,7 +111,9 @@ enum StateCases {
         Case("SO_ERROR, twice, gives \(StateTable.answers[state]!.errors) \(ending)") { face in
             try with(state, face, family, place) { sock, answers in
                 try expect(twoErrors(sock), answers.errors)
-                try expect(sock.poll([.readable, .writable, .priority, .peerHalfClosed]), answers.reventsAfterErrors, "poll afterwards")
+                try expect(
+                    sock.poll([.readable, .writable, .priority, .peerHalfClosed]), answers.reventsAfterErrors,
+                    "poll afterwards")
             }
         }
     }

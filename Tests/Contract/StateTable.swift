@@ -36,10 +36,12 @@ enum StateTable {
         for line in text.split(separator: "\n") {
             let column = line.split(separator: " ").map(String.init)
             precondition(column.count == 9, "a row of the table has nine columns: \(line)")
-            let state = State(own: OwnSide(rawValue: column[0])!, peer: PeerSide(rawValue: column[1])!, unread: column[2] == "data")
+            let state = State(
+                own: OwnSide(rawValue: column[0])!, peer: PeerSide(rawValue: column[1])!, unread: column[2] == "data")
             answers[state] = Answers(
                 revents: Events(named: column[3]), reads: column[4], writes: column[5],
-                reventsAfterWrites: Events(named: column[6]), errors: column[7], reventsAfterErrors: Events(named: column[8]))
+                reventsAfterWrites: Events(named: column[6]), errors: column[7],
+                reventsAfterErrors: Events(named: column[8]))
         }
         precondition(answers.count == State.all.count, "the table has a row for each state")
         return answers

@@ -3,7 +3,8 @@ import Glibc
 
 /// A case about one connection, once each way: IPv4 with `first` the client, IPv6 with `first` the accepted end.
 func paired(
-    _ sentence: String, watchdogSeconds: Int = 10, _ body: @escaping @Sendable (_ first: Sock, _ second: Sock) throws -> Void
+    _ sentence: String, watchdogSeconds: Int = 10,
+    _ body: @escaping @Sendable (_ first: Sock, _ second: Sock) throws -> Void
 ) -> [Case] {
     [
         Case("\(sentence) (IPv4, seen from the client)", watchdogSeconds: watchdogSeconds) { face in
@@ -73,11 +74,13 @@ final class Worker<Result: Sendable>: Sendable {
         box = Box(body)
         var thread = pthread_t()
         let context = Unmanaged.passRetained(box).toOpaque()
-        let failure = pthread_create(&thread, nil, { context in
-            let box = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue() as! any Runnable
-            box.run()
-            return nil
-        }, context)
+        let failure = pthread_create(
+            &thread, nil,
+            { context in
+                let box = Unmanaged<AnyObject>.fromOpaque(context!).takeRetainedValue() as! any Runnable
+                box.run()
+                return nil
+            }, context)
         precondition(failure == 0, "no thread: \(errorName(failure))")
         self.thread = thread
     }

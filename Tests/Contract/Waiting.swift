@@ -19,8 +19,12 @@ struct EpollSet: Sendable {
         fd = Int32(try Outcome(face.epollCreate(flags)).value)
     }
 
-    func add(_ sock: Sock, _ events: Events, data: UInt64 = 0) -> Outcome { control(EPOLL_CTL_ADD, sock.fd, events, data) }
-    func modify(_ sock: Sock, _ events: Events, data: UInt64 = 0) -> Outcome { control(EPOLL_CTL_MOD, sock.fd, events, data) }
+    func add(_ sock: Sock, _ events: Events, data: UInt64 = 0) -> Outcome {
+        control(EPOLL_CTL_ADD, sock.fd, events, data)
+    }
+    func modify(_ sock: Sock, _ events: Events, data: UInt64 = 0) -> Outcome {
+        control(EPOLL_CTL_MOD, sock.fd, events, data)
+    }
     func remove(_ sock: Sock) -> Outcome { control(EPOLL_CTL_DEL, sock.fd, [], 0) }
 
     func control(_ operation: Int32, _ fd: Int32, _ events: Events, _ data: UInt64) -> Outcome {

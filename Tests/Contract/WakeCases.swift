@@ -3,9 +3,10 @@ import Glibc
 
 /// A waiter that already sleeps, and everything that must wake it.
 enum WakeCases {
-    static let cases: [Case] = wakers.flatMap { waker in
-        waiters.map { waiter in wake(waiter, waker) }
-    } + threads
+    static let cases: [Case] =
+        wakers.flatMap { waker in
+            waiters.map { waiter in wake(waiter, waker) }
+        } + threads
 
     private struct Waiter: Sendable {
         let name: String
@@ -56,17 +57,23 @@ enum WakeCases {
     private static let reset: Events = [.readable, .peerHalfClosed, .error, .hangup]
 
     private static let wakers: [Waker] = [
-        Waker(name: "the peer's data", leavesUnread: false, revents: .readable, read: "x") { try expect($0.write("x"), 1) },
+        Waker(name: "the peer's data", leavesUnread: false, revents: .readable, read: "x") {
+            try expect($0.write("x"), 1)
+        },
         Waker(name: "the peer's half-close", leavesUnread: false, revents: everything, read: "end") {
             try expect($0.shutdown(.write), 0)
         },
         Waker(name: "the peer's close", leavesUnread: false, revents: everything, read: "end") { $0.close() },
-        Waker(name: "the peer's close with data unread", leavesUnread: true, revents: reset, read: "ECONNRESET") { $0.close() },
+        Waker(name: "the peer's close with data unread", leavesUnread: true, revents: reset, read: "ECONNRESET") {
+            $0.close()
+        },
         Waker(name: "the peer's reset", leavesUnread: false, revents: reset, read: "ECONNRESET") {
             try $0.lingerZero()
             $0.close()
         },
-        Waker(name: "the peer's death", leavesUnread: false, revents: everything, read: "end") { _ in kill(getpid(), SIGKILL) },
+        Waker(name: "the peer's death", leavesUnread: false, revents: everything, read: "end") { _ in
+            kill(getpid(), SIGKILL)
+        },
     ]
 
     /// The peer is another process, so that the wake-up crosses from one to the other.
@@ -89,7 +96,9 @@ enum WakeCases {
         }
     }
 
-    private static func sleep(_ face: Face, _ waker: Waker, _ wait: @escaping @Sendable (Sock) throws -> String) throws -> String {
+    private static func sleep(
+        _ face: Face, _ waker: Waker, _ wait: @escaping @Sendable (Sock) throws -> String
+    ) throws -> String {
         let listener = try face.listener(.v4)
         let child = Child { turns in
             let peer = try listener.connect()
@@ -128,7 +137,8 @@ enum WakeCases {
             try expect(second.write("x"), 1)
             for worker in workers { try expect(worker.join(), .readable) }
         }
-        + paired("a reader, a poller, a selecter and an epoll waiter on one socket are all woken by the end") { first, second in
+        + paired("a reader, a poller, a selecter and an epoll waiter on one socket are all woken by the end") {
+            first, second in
             let workers: [Worker<String>] = [
                 Worker { "\(first.read())" },
                 Worker { "\(first.poll(.readable, milliseconds: -1))" },
