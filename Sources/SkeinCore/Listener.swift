@@ -9,12 +9,41 @@ package struct ListenerIdentity {
 }
 
 /// Asks the kernel (sock_diag, with TCP's own look-up) which listener `address` reaches in this network
-/// namespace; nil when none does or when it can't be asked.
+/// namespace; nil when none does or when it can't be asked. An answer is believed for a short time: a
+/// listener that went away takes its hidden name along, so a stale one fails to connect and is asked anew.
 package func findListener(_ address: Address) -> ListenerIdentity? {
     let target = address.unmapped()
-    if let found = ask(target) { return found }
-    return nil
+    let now = sk_now()
+    let place = Int((target.high ^ target.low ^ UInt64(target.port)) & 7)
+    let known = withProcessLock { unsafe knownListeners[place] }
+    if known.until > now && known.address.port == target.port && known.address.sameHost(as: target) {
+        return known.identity
+    }
+    guard let identity = ask(target) else { return nil }
+    withProcessLock { unsafe knownListeners[place] = KnownListener(address: target, identity: identity, until: now + believed) }
+    return identity
 }
+
+/// True when there was something to forget.
+package func forgetListener(_ address: Address) -> Bool {
+    let target = address.unmapped()
+    let place = Int((target.high ^ target.low ^ UInt64(target.port)) & 7)
+    return withProcessLock {
+        let known = unsafe knownListeners[place].until != 0
+        unsafe knownListeners[place] = KnownListener()
+        return known
+    }
+}
+
+private struct KnownListener {
+    var address = Address()
+    var identity = ListenerIdentity()
+    var until: UInt64 = 0
+}
+
+/// Nanoseconds.
+private let believed: UInt64 = 200_000_000
+nonisolated(unsafe) private var knownListeners = InlineArray<8, KnownListener>(repeating: KnownListener())
 
 private func ask(_ address: Address) -> ListenerIdentity? {
     let opened = sk_socket(AF_NETLINK, 3 | Int32(Flag.closeOnExec) /* SOCK_RAW */, NETLINK_SOCK_DIAG)

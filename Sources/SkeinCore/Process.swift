@@ -5,6 +5,8 @@ import CSystem
 package struct ProcessState {
     package var processIdentifier: Int32 = 0
     package var effectiveUser: UInt32 = 0
+    /// The name that the kernel shows, for control blocks.
+    package var programName: (UInt64, UInt64) = (0, 0)
     package var processors = 1
     package var spinPolicy = Spin.Policy.adaptive
     package var pools = PoolSet()
@@ -61,6 +63,7 @@ package func identifyProcess() {
     sk_forget_thread_id()
     unsafe process.processIdentifier = sk_getpid()
     unsafe process.effectiveUser = sk_geteuid()
+    _ = unsafe withUnsafeMutableBytes(of: &process.programName) { unsafe sk_get_name($0.baseAddress!) }
     unsafe process.processors = Int(sk_allowed_cpus())
 }
 

@@ -86,8 +86,10 @@ struct StreamSocket {
     var pending = InlineArray<16, Int32>(repeating: -1)
     var pendingCount = 0
     var bound4or6 = Address()
-    /// Alternates between the two queues.
-    var turn = false
+    /// Whether the hidden queue is asked first.
+    var turn = true
+    /// Connections accepted from one queue without a look at the other.
+    var streak: UInt8 = 0
     var record: SharedMemory?
     /// An STP socket (the library's): the descriptor is the Unix socket that becomes the connection or
     /// the listener, and `hidden` of a listener is a copy of it.

@@ -49,6 +49,8 @@ struct Member {
     var isWatched = false
     /// Out of the kernel's set, because a hang-up would be reported without end.
     var outOfKernel = false
+    /// The number under which the kernel's set has it, -1 before the first sleep: what is busy needs no kernel.
+    var registered: Int32 = -1
     /// Sleeps since it was last ready.
     var idle: UInt16 = 0
     /// Edge-triggered: nothing has been reported since it was added or changed.
@@ -105,8 +107,6 @@ extension EpollSet {
         if let end = endpoint(descriptor) {
             member.kind = .endpoint
             unsafe member.local = unsafe end.local
-            let result = control(1, descriptor, pollIn | pollReadHangUp, token | UInt64(index))
-            guard result == 0 else { return result }
             unsafe members![index] = member
             unsafe end.local.pointee.registrations += 1
             endpoints += 1
@@ -165,13 +165,14 @@ extension EpollSet {
             let result = control(3, descriptor, events, data)
             if result != 0 { return result }
         }
+        // While the old interest still says what was armed.
+        if unsafe members![index].kind == .endpoint { disarm(index) }
         unsafe members![index].events = events
         unsafe members![index].data = data
         unsafe members![index].disabled = false
         unsafe members![index].fresh = true
         unsafe members![index].seenBits = 0
         if unsafe members![index].kind == .endpoint {
-            disarm(index)
             watch(index)
             wakeSleepers(index)
         }
@@ -194,8 +195,9 @@ extension EpollSet {
     /// `fromKernel` is false where the kernel drops the registration with the descriptor.
     private mutating func remove(_ index: Int, fromKernel: Bool) -> Int {
         let member = unsafe members![index]
-        if fromKernel && !member.outOfKernel {
-            let result = control(2, member.descriptor, 0, 0)
+        let number = member.kind == .endpoint ? member.registered : member.descriptor
+        if fromKernel && !member.outOfKernel && number >= 0 {
+            let result = control(2, number, 0, 0)
             if result != 0 { return result }
         }
         disarm(index)
@@ -262,11 +264,12 @@ extension EpollSet {
         guard sleeping > 0 else { return }
         arm(index)
         if ready(index) != 0 {
-            _ = unsafe control(3, members![index].descriptor, pollIn | pollReadHangUp | pollOut, token | UInt64(index))
+            _ = unsafe control(3, members![index].registered, pollIn | pollReadHangUp | pollOut, token | UInt64(index))
         }
     }
 
     private func arm(_ index: Int) {
+        register(index)
         if unsafe members![index].kind == .nested {
             unsafe epollSet(members![index].descriptor)?.pointee.armForOthers()
         }
@@ -275,6 +278,17 @@ extension EpollSet {
         let end = unsafe Endpoint(local)
         end.mine.add32(Layout.readSleepers, 1)
         if unsafe members![index].events & pollOut != 0 { end.mine.add32(Layout.writeSleepers, 1) }
+    }
+
+    /// Puts an endpoint into the kernel's set, by a number that it has now.
+    private func register(_ index: Int) {
+        guard unsafe members![index].kind == .endpoint, unsafe members![index].registered < 0,
+            unsafe !members![index].outOfKernel
+        else { return }
+        let number = unsafe members![index].local!.pointee.descriptor
+        let result = control(1, number, pollIn | pollReadHangUp, token | UInt64(index))
+        // A forked sibling may have put it there already, under this same place in its copy of the set.
+        if result == 0 || result == -Int(EEXIST) { unsafe members![index].registered = number }
     }
 
     private func disarm(_ index: Int) {
@@ -405,9 +419,9 @@ extension EpollSet {
         let end = unsafe Endpoint(member.local!)
         let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said, interest: member.events)
         if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
-        if said & pollOut != 0 { _ = control(3, member.descriptor, pollIn | pollReadHangUp, token | UInt64(index)) }
+        if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
         if said & (pollHangUp | pollError) != 0 {
-            _ = control(2, member.descriptor, 0, 0)
+            if member.registered >= 0 { _ = control(2, member.registered, 0, 0) }
             unsafe members![index].outOfKernel = true
         }
         disarm(index)

@@ -154,10 +154,8 @@ private func isTrustworthy(_ folder: Int32, shared: Bool) -> Bool {
 
 /// The program's name in a control block, for `skein ls`.
 func writeProgramName(_ record: SharedMemory) {
-    var name = InlineArray<2, UInt64>(repeating: 0)
-    _ = unsafe withUnsafeMutableBytes(of: &name) { unsafe sk_get_name($0.baseAddress!) }
-    record.store64(SocketTable.Record.program, name[0])
-    record.store64(SocketTable.Record.program + 8, name[1])
+    unsafe record.store64(SocketTable.Record.program, process.programName.0)
+    unsafe record.store64(SocketTable.Record.program + 8, process.programName.1)
 }
 
 /// A line in SKEIN_LOG for a connection that goes over TCP although both ends may be under Skein.

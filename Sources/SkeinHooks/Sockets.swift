@@ -145,6 +145,10 @@ private func connectThroughMemory(
     }
     guard let listener = findListener(target) else { return (false, 0, .noListener) }
     var made = connectEnd(to: target, from: client, listener: listener)
+    // What was remembered of the listener may be out of date.
+    if made.reason == .notUnderSkein, forgetListener(target), let now = findListener(target) {
+        made = connectEnd(to: target, from: client, listener: now)
+    }
     // The server that had the connection went away before it was greeted: another may hold the listener.
     if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, listener: listener) }
     guard let end = made.endpoint else { return (false, 0, made.reason) }
@@ -152,7 +156,7 @@ private func connectThroughMemory(
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
     let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
     let registrations = registrationsOf(descriptor)
-    _ = sk_fcntl(made.descriptor, F_SETFL, statusFlags & Int(Flag.nonBlock | 0o2000 /* O_APPEND */))
+    if statusFlags & Int(Flag.nonBlock) == 0 { _ = sk_fcntl(made.descriptor, F_SETFL, 0) }
     let placed = sk_dup3(made.descriptor, descriptor, closeOnExec ? Flag.closeOnExec : 0)
     _ = sk_close(made.descriptor)
     guard placed >= 0 else {
@@ -248,13 +252,17 @@ private func accept(
     guard flags & ~(Flag.nonBlock | Flag.closeOnExec) == 0 else { return -Int(EINVAL) }
     let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
     while true {
-        unsafe socket.pointee.turn.toggle()
-        for queue in 0..<2 {
+        for attempt in 0..<2 {
+            let memoryFirst = unsafe (attempt == 0) == socket.pointee.turn
             let result =
-                unsafe (queue == 0) == socket.pointee.turn
+                unsafe memoryFirst
                 ? acceptFromMemory(socket, address, length, flags)
-                : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
-            if result != -Int(EAGAIN) { return result }
+                : acceptFromKernel(descriptor, address, length, flags)
+            if result == -Int(EAGAIN) { continue }
+            // The queue that had one goes on being asked first, but not for ever.
+            unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
+            if unsafe attempt == 1 || socket.pointee.streak & 7 == 7 { unsafe socket.pointee.turn.toggle() }
+            return result
         }
         if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
         let error = unsafe waitForConnection(descriptor, socket, start)
