@@ -257,7 +257,7 @@ private func accept(
             let result =
                 unsafe memoryFirst
                 ? acceptFromMemory(socket, address, length, flags)
-                : acceptFromKernel(descriptor, address, length, flags)
+                : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
             if result == -Int(EAGAIN) { continue }
             // The queue that had one goes on being asked first, but not for ever.
             unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
