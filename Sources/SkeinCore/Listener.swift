@@ -20,7 +20,9 @@ package func findListener(_ address: Address) -> ListenerIdentity? {
         return known.identity
     }
     guard let identity = ask(target) else { return nil }
-    withProcessLock { unsafe knownListeners[place] = KnownListener(address: target, identity: identity, until: now + believed) }
+    withProcessLock {
+        unsafe knownListeners[place] = KnownListener(address: target, identity: identity, until: now + believed)
+    }
     return identity
 }
 

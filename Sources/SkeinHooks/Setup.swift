@@ -7,6 +7,8 @@ import CSystem
 /// SKEIN_OFF switches everything off.
 struct Rules {
     var enabled = false
+    /// SKEIN_STRICT: what can't go over memory fails (EHOSTUNREACH) instead of going over TCP.
+    var strict = false
     var onlyCount = 0
     var only = InlineArray<16, UInt16>(repeating: 0)
     var notCount = 0
@@ -47,6 +49,7 @@ private func isTranslating() -> Bool {
 }
 
 private func readRules() {
+    unsafe rules.strict = unsafe sk_environment("SKEIN_STRICT") != nil
     if let list = unsafe sk_environment("SKEIN_ONLY") {
         unsafe parsePorts(list) { port in
             if unsafe rules.onlyCount < 16 {

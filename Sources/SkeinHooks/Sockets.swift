@@ -102,6 +102,10 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     if let target = unsafe Address(address, length: length) {
         let outcome = unsafe connectThroughMemory(descriptor, socket, target)
         if outcome.connected { return Int32(finish(outcome.result)) }
+        if unsafe rules.strict && outcome.reason != .refusedByRule {
+            logFallBack(descriptor, outcome.reason)
+            return Int32(finish(-Int(EHOSTUNREACH)))
+        }
         unsafe socket.pointee.reason = outcome.reason
     }
     sk_set_errno(savedErrno)
@@ -274,6 +278,10 @@ private func acceptFromKernel(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
     let accepted = unsafe sk_accept4(descriptor, address, length, flags)
+    if accepted >= 0 && unsafe rules.strict {
+        _ = sk_close(Int32(accepted))
+        return -Int(EAGAIN)
+    }
     if accepted >= 0 { withProcessLock { unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1) } }
     return accepted
 }

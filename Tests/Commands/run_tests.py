@@ -86,8 +86,8 @@ def _(folder):
 def out_of_reach(program, *reasons, code=7):
     """It is said in one line, the program runs all the same, and not with --strict."""
     _, err = skein("run", str(program), expect=code)
-    one_line(err, *reasons, "skein relay", "plain TCP")
-    one_line(skein("run", "--strict", str(program), expect=125)[1], *reasons, "skein relay", "--strict")
+    one_line(err, *reasons, "plain TCP")
+    one_line(skein("run", "--strict", str(program), expect=125)[1], *reasons, "--strict")
 
 
 @test("a static program is named as such and runs plainly, without our preload")

@@ -122,3 +122,16 @@ def _(folder):
 def _(_folder):
     with socket.socket() as unused:
         assert "is not connected; it will be on TCP" in skein("why", f"{os.getpid()}:{unused.fileno()}")[0]
+
+
+@test("under --strict nothing falls back: a plain server can't be reached, a plain client is closed")
+def _(folder):
+    folder.chmod(0o1777)
+    directory = {"SKEIN_DIR": str(folder)}
+    call = ("import socket, sys\ntry:\n    with socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10) as c: print(repr(c.recv(1)))\n"
+            "except OSError as error: print(error.errno)")
+    with program(SERVER, run=None, **directory) as (_, port):
+        assert skein("run", "--strict", "--", PYTHON, "-c", call, str(port), **directory)[0] == "113\n"
+    with program(SERVER, run=["--strict"], **directory) as (_, port):
+        with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            assert plain.recv(1) == b"", "a plain client was served"

@@ -72,10 +72,10 @@ struct Run: ParsableCommand {
             let throughAnother = "\(program.name) is run by \(interpreter), which"
             let fault = "\(interpreter == program.path ? program.name : throughAnother) \(reason)"
             if strict {
-                let message = "\(fault); not started because of --strict (use 'skein relay' for it)"
+                let message = "\(fault); not started because of --strict (without it, it runs on plain TCP)"
                 throw failure(message, code: Exit.refused)
             }
-            complain("\(fault); it runs on plain TCP (to put it on shared memory use 'skein relay')")
+            complain("\(fault); it runs on plain TCP")
             let others = Header.without(environment["LD_PRELOAD"])
             environment["LD_PRELOAD"] = others.isEmpty ? nil : others.joined(separator: ":")
             return false

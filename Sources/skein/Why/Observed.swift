@@ -26,10 +26,10 @@ struct Observed {
         if let file = try? File(path), let program = Executable(file),
             case .unreachable(let reason) = Reach.judge(program, name: lastPart(target(ofLink: path) ?? ""))
         {
-            return "the program \(reason); use 'skein relay' for it"
+            return "the program \(reason); it stays on plain TCP"
         }
         if Set(process.standing.users).count > 1 {
-            return "it is a set-user-id program, and the loader ignores LD_PRELOAD for those; use 'skein relay' for it"
+            return "it is a set-user-id program, and the loader ignores LD_PRELOAD for those; it stays on plain TCP"
         }
         if environment["LD_PRELOAD"]?.contains(Header.fileName) == true {
             return "the loader could not load the header that LD_PRELOAD names; see that its user can read the file"
