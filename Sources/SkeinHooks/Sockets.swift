@@ -278,7 +278,7 @@ private func acceptFromKernel(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
     let accepted = unsafe sk_accept4(descriptor, address, length, flags)
-    if accepted >= 0 && unsafe rules.strict {
+    if unsafe accepted >= 0 && rules.strict {
         _ = sk_close(Int32(accepted))
         return -Int(EAGAIN)
     }
