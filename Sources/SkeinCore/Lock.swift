@@ -40,7 +40,7 @@ package struct Lock {
                 if memory.compareExchange32(offset, 0, me) { return }
                 continue
             }
-            let takeOver = owner == me || (round & 1023 == 1023 && sk_kill(Int32(bitPattern: owner), 0) == -Int(ESRCH))
+            let takeOver = owner == me || (round & 1023 == 1023 && isGone(owner))
             if takeOver && memory.compareExchange32(offset, owner, me) {
                 memory.add32(offset + 4, 1)
                 return
@@ -49,4 +49,23 @@ package struct Lock {
             if round < 64 { sk_pause() } else { sk_yield() }
         }
     }
+}
+
+/// Whether a thread has ended. One that was killed answers signals until its parent has waited for it,
+/// which may be the very process that waits for the lock: then its state in /proc tells.
+private func isGone(_ thread: UInt32) -> Bool {
+    if sk_kill(Int32(bitPattern: thread), 0) == -Int(ESRCH) { return true }
+    var path = Text("/proc/")
+    path.append(decimal: UInt64(thread))
+    path.append("/stat")
+    let file = unsafe path.withCString { unsafe sk_openat(-100, $0, O_RDONLY | O_CLOEXEC, 0) }
+    guard file >= 0 else { return false }
+    defer { _ = sk_close(Int32(file)) }
+    var text = InlineArray<128, UInt8>(repeating: 0)
+    let count = unsafe withUnsafeMutableBytes(of: &text) { unsafe sk_read(Int32(file), $0.baseAddress!, 128) }
+    // The name before the state is in brackets and may hold anything.
+    var index = count - 1
+    while index > 0 && text[index] != 41 { index -= 1 }
+    guard index > 0, index + 2 < count else { return false }
+    return text[index + 2] == 90 || text[index + 2] == 88  // Z, X
 }
