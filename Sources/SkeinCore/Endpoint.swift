@@ -76,12 +76,16 @@ package struct Ending {
 extension Endpoint {
     /// Bytes that can be read now. A tail that no honest peer can have written resets the connection.
     @inline(__always) package func readable() -> Int {
-        let count = peer.acquire64(Layout.tail) &- block.load64(Block.head)
-        if count > UInt64(Layout.largeCapacity + Layout.smallCapacity) {
-            set(EndFlag.violated)
-            return 0
+        while true {
+            // Our head first: another thread may read between the two loads.
+            let head = block.acquire64(Block.head)
+            let count = peer.acquire64(Layout.tail) &- head
+            if count <= UInt64(Layout.largeCapacity + Layout.smallCapacity) { return Int(count) }
+            if block.acquire64(Block.head) == head {
+                set(EndFlag.violated)
+                return 0
+            }
         }
-        return Int(count)
     }
 
     /// Copies up to `count` bytes out; 0 when there are none. `peek` leaves them.
@@ -226,13 +230,18 @@ extension Endpoint {
 extension Endpoint {
     /// Bytes that a write may add now.
     @inline(__always) package func writable() -> Int {
-        let tail = block.load64(Block.tail)
-        let start = block.load64(Block.switchPosition)
-        let head = peerHead(tail: tail)
-        let kind = block.load32(Block.writeKind)
-        let room = Layout.capacity(kind) - Int(tail &- max(head, start))
-        if kind == 0 && maySwitch(head: head, tail: tail, start: start) { return room + Layout.largeCapacity }
-        return room
+        while true {
+            let tail = block.load64(Block.tail)
+            let start = block.load64(Block.switchPosition)
+            let head = peerHead(tail: tail)
+            let kind = block.load32(Block.writeKind)
+            let used = tail &- max(head, start)
+            // Another thread wrote between the loads: look again.
+            if used > UInt64(Layout.capacity(kind)) { continue }
+            let room = Layout.capacity(kind) - Int(used)
+            if kind == 0 && maySwitch(head: head, tail: tail, start: start) { return room + Layout.largeCapacity }
+            return room
+        }
     }
 
     /// Whether poll should say POLLOUT: half of the ring is free, so that a woken writer has work.
@@ -325,7 +334,8 @@ extension Endpoint {
     /// Bytes written that the peer has not read (SIOCOUTQ, and what a close waits for).
     package func unsent() -> Int {
         let tail = block.load64(Block.tail)
-        return Int(tail &- peerHead(tail: tail))
+        let left = tail &- peerHead(tail: tail)
+        return left > UInt64(2 * Layout.largeCapacity) ? 0 : Int(left)
     }
 }
 

@@ -130,7 +130,7 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
     else { return .refused }
     guard addressesAreHonest(hello, bound: bound, user: peer.user) else { return .refused }
     let endpoint = withProcessLock { () -> Endpoint? in
-        guard let pool = unsafe process.pools.adopt(memory), hello.slot >= 0,
+        guard let pool = unsafe process.pools.adopt(memory, user: peer.user), hello.slot >= 0,
             unsafe hello.slot < process.pools[pool].slots
         else { return nil }
         unsafe process.pools.use(pool)
@@ -215,8 +215,12 @@ extension Endpoint {
             unsafe process.table.give(local.pointee.record)
             unsafe process.pools.release(
                 local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
-                reusable: last && !shared && connected)
-            if last && !shared { unsafe process.blocks.give(block) }
+                reusable: last && !shared && connected && mine.load32(Layout.readSleepers) == 0
+                    && mine.load32(Layout.writeSleepers) == 0)
+            // A thread that still sleeps on this end must find its own memory when it wakes.
+            let quiet = mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0
+            if last && !shared && quiet { unsafe process.blocks.give(block) }
+            guard quiet else { return }
             unsafe UnsafeMutableRawPointer(local).storeBytes(of: freeLocalStates, as: UnsafeMutableRawPointer?.self)
             unsafe freeLocalStates = unsafe UnsafeMutableRawPointer(local)
         }

@@ -12,6 +12,9 @@ package struct Pool {
     /// (`ProcessState.keepsMemory`); -1 else.
     package var kept: Int32 = -1
     package var inode: UInt64 = 0
+    package var device: UInt64 = 0
+    /// The client's user.
+    package var user: UInt32 = 0
     /// Whom the client reaches through it: the listener's cookie.
     package var listener: UInt64 = 0
     /// Ends of this process in it.
@@ -117,14 +120,19 @@ package struct PoolSet {
     }
 
     /// The pool behind a memfd that a client sent: mapped once, after everything about it was checked.
-    package mutating func adopt(_ descriptor: Int32) -> Int32? {
+    /// An inode number means nothing without its device, and a pool serves the user who made it.
+    package mutating func adopt(_ descriptor: Int32, user: UInt32) -> Int32? {
         guard ready() else { return nil }
         var status = stat()
         guard unsafe sk_fstat(descriptor, &status) == 0 else { return nil }
         let inode = UInt64(status.st_ino)
         for index in 0..<count {
             let pool = unsafe pools![Int(index)]
-            if unsafe pool.base != nil && pool.descriptor < 0 && pool.inode == inode { return index }
+            if unsafe pool.base != nil && pool.descriptor < 0 && pool.inode == inode
+                && pool.device == UInt64(status.st_dev) && pool.user == user
+            {
+                return index
+            }
         }
         let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
         var system = statfs()
@@ -137,6 +145,8 @@ package struct PoolSet {
         var pool = Pool()
         pool.slots = Int32(size / Layout.slotStride)
         pool.inode = inode
+        pool.device = UInt64(status.st_dev)
+        pool.user = user
         if unsafe process.keepsMemory {
             pool.kept = hiddenCopy(of: descriptor)
             if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }

@@ -107,6 +107,8 @@ private func wait(
     _ deadline: UInt64,
     _ mask: UnsafeRawPointer?
 ) -> Int {
+    // Who waits on a set is who it belongs to, a daemon's child for one.
+    unsafe set.pointee.owner = process.processIdentifier
     while true {
         let now = sk_now()
         let recent = unsafe now &- set.pointee.lastKernelLook < kernelLookInterval
@@ -142,8 +144,10 @@ private func milliseconds(until deadline: UInt64) -> Int32 {
 }
 
 private func spinForAny(_ set: UnsafeMutablePointer<EpollSet>) -> Bool {
-    let first = unsafe Int(set.pointee.watched![0])
-    guard let local = unsafe set.pointee.members![first].local else { return false }
+    let first = unsafe withLock(set) { set -> UnsafeMutablePointer<LocalState>? in
+        unsafe set.watchedCount > 0 ? set.members![Int(set.watched![0])].local : nil
+    }
+    guard let local = unsafe first else { return false }
     return unsafe set.pointee.spin.wait(
         policy: process.spinPolicy, peerProcessor: Endpoint(local).peer.load32(Layout.processor),
         processors: process.processors,

@@ -31,6 +31,10 @@ struct EpollSet {
     /// An endpoint that others share: another's drain may swallow our bell, so nobody sleeps long.
     var inCompany = false
 
+    /// The process that made it. A forked child shares the kernel's set and must take nothing out of it.
+    var owner: Int32 = unsafe process.processIdentifier
+    var isOurs: Bool { unsafe owner == process.processIdentifier }
+
     init(descriptor: Int32) { self.descriptor = descriptor }
 }
 
@@ -212,7 +216,7 @@ extension EpollSet {
             && members![other].seenTail == UInt64(UInt32(bitPattern: member.descriptor))
         {
             // Other processes may hold the hidden listener: the kernel would keep the registration.
-            _ = unsafe control(2, members![other].descriptor, 0, 0)
+            if fromKernel || isOurs { _ = unsafe control(2, members![other].descriptor, 0, 0) }
             unsafe members![other].kind = .unused
         }
         while unsafe limit > 0 && members![limit - 1].kind == .unused { limit -= 1 }
@@ -225,7 +229,7 @@ extension EpollSet {
         var index = 0
         while index < limit {
             if unsafe members![index].kind == .endpoint && members![index].local == local {
-                let shared = unsafe Endpoint(local).has(EndFlag.forked)
+                let shared = unsafe Endpoint(local).has(EndFlag.forked) && isOurs
                 if remove(index, fromKernel: shared) != 0 { _ = remove(index, fromKernel: false) }
             }
             index += 1
@@ -306,6 +310,8 @@ extension EpollSet {
 
     /// A forked child shares the kernel's set; what its parent armed stays the parent's.
     mutating func forgetArms() {
+        lockWords = 0
+        sleeping = 0
         for index in 0..<limit where unsafe members![index].kind == .endpoint {
             unsafe members![index].armed = false
             watch(index)
@@ -414,9 +420,15 @@ extension EpollSet {
         kept += 1
     }
 
-    private mutating func absorbEnd(_ index: Int, _ said: UInt32) {
+    private mutating func absorbEnd(_ index: Int, _ kernelSaid: UInt32) {
         let member = unsafe members![index]
         let end = unsafe Endpoint(member.local!)
+        var said = kernelSaid
+        if said & (pollHangUp | pollError) != 0 {
+            // The event may be of an end that had this place before.
+            unsafe end.askKernel(end.local.pointee.descriptor)
+            if !end.has(EndFlag.hungUp) { said &= ~(pollHangUp | pollError) }
+        }
         let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said, interest: member.events)
         if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
         if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
@@ -424,7 +436,8 @@ extension EpollSet {
             if member.registered >= 0 { _ = control(2, member.registered, 0, 0) }
             unsafe members![index].outOfKernel = true
         }
-        disarm(index)
+        // Another thread that sleeps on this set still needs the bell.
+        if sleeping == 0 { disarm(index) }
         watch(index)
     }
 

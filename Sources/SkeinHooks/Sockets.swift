@@ -308,7 +308,7 @@ private func acceptFromMemory(
             return unsafe finishAccept(end, Int32(moved), socket, address, length, flags)
         }
         _ = sk_close(waiting)
-        return -Int(EAGAIN)
+        return unsafe acceptFromMemory(socket, address, length, flags)
     }
     while true {
         let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)

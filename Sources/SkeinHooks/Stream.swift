@@ -114,7 +114,7 @@ extension Endpoint {
             if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
                 // What came before the end is read first.
-                if readable() > 0 { continue }
+                if readable() > (flags & Flag.peek != 0 ? done : 0) { continue }
                 if done == 0 && ending.reset {
                     let error = takeError()
                     if error != 0 { return -Int(error) }
@@ -238,7 +238,12 @@ extension Endpoint {
                     if unsafe offset < vector.iov_len { wakeReader(descriptor) }
                     continue
                 }
-                unsafe local.pointee.wantsSpace = true
+                if unsafe !local.pointee.wantsSpace {
+                    // Announced first, then one more look: the peer may have made room in between.
+                    unsafe local.pointee.wantsSpace = true
+                    fullFence()
+                    continue
+                }
                 if done > 0 { wakeReader(descriptor) }
                 if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
                     if done > 0 { return sent(done, descriptor) }

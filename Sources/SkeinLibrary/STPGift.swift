@@ -252,7 +252,7 @@ private func receive(_ visitor: Int32) -> Int32 {
         parcel.version == Layout.version, parcel.end == 0 || parcel.end == 1
     else { return refuse(count < 2 ? EMFILE : EPROTO, count < 2 ? .descriptors : .system) }
     let made = withProcessLock { () -> Endpoint? in
-        guard let pool = unsafe process.pools.adopt(descriptors.1), parcel.slot >= 0,
+        guard let pool = unsafe process.pools.adopt(descriptors.1, user: process.effectiveUser), parcel.slot >= 0,
             unsafe parcel.slot < process.pools[pool].slots
         else { return nil }
         unsafe process.pools.use(pool)
