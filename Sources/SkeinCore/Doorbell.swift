@@ -42,7 +42,10 @@ extension Endpoint {
     /// that look says nothing new, so no sleeper is robbed of it (Tests/Models).
     package func drain(_ descriptor: Int32) {
         var byte: UInt64 = 0
-        _ = unsafe sk_recvfrom(descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait))
+        let got = unsafe sk_recvfrom(descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait))
+        // Not a bell: somebody of the other end wrote past the hooks. Those bytes have no place in the
+        // stream, so the connection is reset rather than silently short of them.
+        if got > 0 { set(EndFlag.violated) }
     }
 
     /// Drains a bell that this sleeper has no use for, or leaves it for a moment to the other kind of

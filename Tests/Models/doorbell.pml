@@ -10,7 +10,7 @@
  *   NOPEEK     drain without having seen the bell under the drain lock before the look
  *   OWNONLY    the drainer looks only at its own ring
  *   WEXCL      blocked writers sleep as exclusive waiters on the one queue
- *   NOSWEEP    a dead sleeper's private slot is believed for ever
+ *   NOSWEEP    a dead sleeper's private slot is believed for ever (not run by check.sh: never finished)
  *   STALEFULL  'it was full' decided with the tail read before the head moved
  *   SHORTQ     a queue that holds one bell
  * TWOQ        the other repair: a queue of its own for each kind of sleeper. No slots, no drain lock, exclusive waiting for all.
