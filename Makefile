@@ -29,6 +29,13 @@ has_command := $(and $(wildcard Package.swift),$(COMMAND))
 TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
            $(if $(has_command),$(BIN)/skein) $(BIN)/contract
 
+# Module Skein stands on libskein.so: pkg-config says where it lies in this checkout, and what is linked
+# with it looks beside itself, in the checkout and where it is installed.
+SWIFT_BUILD := PKG_CONFIG_PATH='$(CURDIR)/build/pkgconfig' swift build --quiet -c release \
+               -Xlinker -rpath -Xlinker '$$ORIGIN/../lib'
+MODULE := $(wildcard Sources/Skein/*.swift) Sources/CSkein/module.modulemap $(HEADER) \
+          build/pkgconfig/skein.pc $(LIB)/libskein.so
+
 EMBEDDED := -parse-as-library -wmo -O -swift-version 6 -enable-experimental-feature Embedded \
             -strict-memory-safety -warnings-as-errors -package-name skein \
             -Xcc -D_GNU_SOURCE -I Sources/CSystem/include
@@ -101,11 +108,25 @@ $(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(OBJ)/exec.o $(OBJ)/librar
 	@mv $@.0.new $@.0
 	@ln -sf libskein.so.0 $@
 
-$(BIN)/skein: $(COMMAND) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) Package.swift | $(BIN)
-	@echo 'compile  skein'
-	@swift build --quiet -c release --product skein
-	@cp "$$(swift build -c release --show-bin-path)/skein" $@.new
+# Where the library and its header lie before they are installed.
+build/pkgconfig/skein.pc: skein.pc.in Makefile
+	@mkdir -p build/pkgconfig
+	@sed 's|@PREFIX@|$(CURDIR)/build|; s|@VERSION@|$(VERSION)|; s|^includedir=.*|includedir=$(CURDIR)/include|' $< > $@
+
+# $(call swift_product,NAME): makes it with SwiftPM, and puts it where the target is.
+define swift_product
+	@echo 'compile  $(@F)'
+	@mkdir -p $(@D)
+	@$(SWIFT_BUILD) --product $(1)
+	@cp "$$($(SWIFT_BUILD) --show-bin-path)/$(1)" $@.new
 	@mv $@.new $@
+endef
+
+$(BIN)/skein: $(COMMAND) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
+	$(call swift_product,skein)
+
+build/tests/swift: $(wildcard Tests/Swift/*.swift) $(MODULE) Package.swift
+	$(call swift_product,SkeinTests)
 
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'
@@ -163,11 +184,9 @@ completions: $(BIN)/skein
 	@$(BIN)/skein --generate-completion-script zsh > build/completions/_skein
 	@$(BIN)/skein --generate-completion-script fish > build/completions/skein.fish
 
-build/skein.pc: Makefile
+build/skein.pc: skein.pc.in
 	@mkdir -p build
-	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
-	    'Name: skein' 'Description: Sockets whose bytes travel through shared memory' \
-	    'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lskein' > $@
+	@sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $< > $@
 
 to := $(DESTDIR)$(PREFIX)
 # install(1) would write into a library that programs have mapped: beside it, then renamed.

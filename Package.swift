@@ -14,10 +14,11 @@ let strict: [SwiftSetting] = [
 let package = Package(
     name: "skein",
     products: [
-        .executable(name: "skein", targets: ["skein"])
+        .executable(name: "skein", targets: ["skein"]),
+        .library(name: "Skein", targets: ["Skein"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
     ],
     targets: [
         .target(name: "CSystem", cSettings: [.define("_GNU_SOURCE")]),
@@ -28,5 +29,10 @@ let package = Package(
                 "CSystem", "SkeinCore", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        // libskein.so, as `make install` or, with PKG_CONFIG_PATH=build/pkgconfig, this checkout has it.
+        .systemLibrary(name: "CSkein", pkgConfig: "skein"),
+        .target(name: "Skein", dependencies: ["CSkein"], swiftSettings: strict),
+        .executableTarget(
+            name: "SkeinTests", dependencies: ["Skein"], path: "Tests/Swift", swiftSettings: strict),
     ]
 )

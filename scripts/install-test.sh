@@ -34,4 +34,32 @@ if [ -e Sources/SkeinLibrary ]; then
         check 'C++ takes the header too' g++ -Wall -Wextra -Werror -I"$to/include" -c "$folder/first.cc" -o "$folder/first.o"
     fi
 fi
+
+# The example of docs/SWIFT.md, as it stands there: a package of its own, with the installed library.
+block() { # number of a code block in the page
+    awk -v wanted="$1" '/^```/ { if (inside) inside = 0; else { inside = 1; number++; next } } inside && number == wanted' docs/SWIFT.md
+}
+mkdir -p "$folder/echo/Sources/echo" "$folder/echo/Sources/hello"
+ln -s "$PWD" "$folder/skein"
+block 1 >"$folder/echo/Package.swift"
+block 2 >"$folder/echo/Sources/echo/main.swift"
+block 3 >"$folder/echo/Sources/hello/main.swift"
+check 'the Swift example builds as a package of its own, with the installed library' \
+    env PKG_CONFIG_PATH="$to/lib/pkgconfig" swift build --package-path "$folder/echo"
+mkdir -m 1777 "$folder/run"
+export SKEIN_DIR=$folder/run LD_LIBRARY_PATH=$to/lib
+built=$folder/echo/.build/debug
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+"$built/echo" ":$port" &
+server=$!
+answered() { # the server may need a moment to listen
+    for _ in $(seq 50); do
+        [ "$(timeout 10 "$built/hello" ":$port")" = hello ] && return
+        sleep 0.1
+    done
+    return 1
+}
+check 'its client gets its server'"'"'s echo' answered
+kill "$server"
+wait "$server" 2>/dev/null
 exit $bad

@@ -48,6 +48,7 @@ STAGES = [
     Stage("contract-short", ["scripts/contract.py", "--short"], 200, groups=("check",)),
     Stage("commands", ["python3", "Tests/Commands/commands.py"], 600, "Tests/Commands/commands.py", ("test", "check")),
     Stage("stp", ["Tests/Library/run.sh"], 600, "Tests/Library/run.sh"),
+    Stage("swift", ["Tests/Swift/run.sh"], 300, groups=("test", "check")),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
     Stage("demo", ["Tests/demo/demo.sh"], 120),
     Stage("install", ["scripts/install-test.sh"], 120),
