@@ -45,3 +45,35 @@ package struct BlockArena {
         unsafe free = unsafe block.base
     }
 }
+
+/// Values of one type, recycled and never unmapped: a thread that lost a race with a close may still look
+/// at one. Call under the process lock.
+@safe
+package struct Cells<Value> {
+    /// Free cells. The link lies behind the value, so that a late look finds the value as it was.
+    private var free: UnsafeMutableRawPointer?
+    private static var link: Int { (MemoryLayout<Value>.size + 7) & ~7 }
+    private static var stride: Int { (link + 8 + 63) & ~63 }
+    private static var cellsAtOnce: Int { max(4096 / stride, 1) }
+
+    package init() {}
+
+    package mutating func take(_ value: Value) -> UnsafeMutablePointer<Value>? {
+        if unsafe free == nil {
+            guard let memory = unsafe allocate(Self.stride * Self.cellsAtOnce) else { return nil }
+            for index in 0..<Self.cellsAtOnce { unsafe push(memory.advanced(by: index * Self.stride)) }
+        }
+        let cell = unsafe free!
+        unsafe free = unsafe cell.load(fromByteOffset: Self.link, as: UnsafeMutableRawPointer?.self)
+        let place = unsafe cell.bindMemory(to: Value.self, capacity: 1)
+        unsafe place.initialize(to: value)
+        return unsafe place
+    }
+
+    package mutating func give(_ cell: UnsafeMutablePointer<Value>) { unsafe push(UnsafeMutableRawPointer(cell)) }
+
+    private mutating func push(_ cell: UnsafeMutableRawPointer) {
+        unsafe cell.storeBytes(of: free, toByteOffset: Self.link, as: UnsafeMutableRawPointer?.self)
+        unsafe free = unsafe cell
+    }
+}

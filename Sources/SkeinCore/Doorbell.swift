@@ -17,6 +17,12 @@ extension Endpoint {
         if peer.load32(Layout.writeSleepers) != 0 { ringIfHalfFree(descriptor) }
     }
 
+    /// Wakes whoever of the peer sleeps, for whatever: its connection ends.
+    package func wakeAll(_ descriptor: Int32) {
+        fullFence()
+        if peer.load32(Layout.readSleepers) | peer.load32(Layout.writeSleepers) != 0 { ring(descriptor) }
+    }
+
     @inline(never) private func ringIfHalfFree(_ descriptor: Int32) {
         let unread = peer.acquire64(Layout.tail) &- block.load64(Block.head)
         if unread <= UInt64(Layout.capacity(block.load32(Block.readKind)) / 2) { ring(descriptor) }
@@ -29,10 +35,7 @@ extension Endpoint {
             let result = sk_sendto(
                 descriptor, nil, 0, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
             block.add64(Block.bells, 1)
-            if result == -Int(EPIPE) || result == -Int(ECONNRESET) {
-                set(EndFlag.hungUp)
-                return
-            }
+            if result == -Int(EPIPE) || result == -Int(ECONNRESET) { return askKernel(descriptor) }
             if result < 0 { return }
         }
     }
@@ -48,16 +51,17 @@ extension Endpoint {
         if got > 0 { set(EndFlag.violated) }
     }
 
-    /// Drains a bell that this sleeper has no use for, or leaves it for a moment to the other kind of
-    /// sleeper whose condition is true. `reading` is what the caller waits for.
-    package func drainUnlessWanted(_ descriptor: Int32, reading: Bool) {
-        let wanted =
-            reading
-            ? mine.load32(Layout.writeSleepers) != 0 && isWritable()
-            : mine.load32(Layout.readSleepers) != 0 && readable() > 0
-        if !wanted { return drain(descriptor) }
-        var moment = timespec(tv_sec: 0, tv_nsec: 500_000)
-        _ = unsafe sk_ppoll(nil, 0, &moment, nil)
+    /// Drains a bell that says nothing to a sleeper with that interest. False where another sleeper has
+    /// use for it: then it stays, and the caller lets that one run. `own` counts the caller's own arms,
+    /// where they are still on.
+    package func drain(_ descriptor: Int32, for interest: Arms, own: Arms) -> Bool {
+        let readers = mine.load32(Layout.readSleepers) &- (own.contains(.reading) ? 1 : 0)
+        let writers = mine.load32(Layout.writeSleepers) &- (own.contains(.writing) ? 1 : 0)
+        // What the caller itself waits for has been seen to be false.
+        if !interest.contains(.reading) && readers != 0 && readable() > 0 { return false }
+        if !interest.contains(.writing) && writers != 0 && isWritable() { return false }
+        drain(descriptor)
+        return true
     }
 
     /// Asks the kernel whether any holder of the other end is left.
@@ -74,6 +78,38 @@ extension Endpoint {
     @inline(__always) package func noticeHint(_ descriptor: Int32) {
         if unsafe peer.load32(Layout.hint) != local.pointee.seenHint { askKernel(descriptor) }
     }
+}
+
+/// For which of its two counts an end has a sleeper.
+package struct Arms: OptionSet {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    package static let reading = Arms(rawValue: 1)
+    package static let writing = Arms(rawValue: 2)
+}
+
+extension Endpoint {
+    package func arm(_ arms: Arms) {
+        if arms.contains(.reading) { mine.add32(Layout.readSleepers, 1) }
+        if arms.contains(.writing) { mine.add32(Layout.writeSleepers, 1) }
+    }
+
+    package func disarm(_ arms: Arms) {
+        if arms.contains(.reading) { mine.subtract32(Layout.readSleepers, 1) }
+        if arms.contains(.writing) { mine.subtract32(Layout.writeSleepers, 1) }
+    }
+
+    /// Whether others of this end sleep too, who may take each other's bells.
+    @inline(__always) package func hasOtherSleepers(than own: Arms) -> Bool {
+        let count: UInt32 = own == [.reading, .writing] ? 2 : own.isEmpty ? 0 : 1
+        return mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > count
+    }
+}
+
+/// For who has left a bell to another sleeper.
+package func letOthersRun() {
+    var moment = timespec(tv_sec: 0, tv_nsec: 500_000)
+    _ = unsafe sk_ppoll(nil, 0, &moment, nil)
 }
 
 /// Flags and commands that reach Swift as differing types, as plain integers.

@@ -166,33 +166,17 @@ private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) ->
 
 /// Call under the process lock.
 package func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
-    guard let block = unsafe process.blocks.take(), let local = unsafe takeLocalState() else { return nil }
+    guard let block = unsafe process.blocks.take() else { return nil }
     let slot = unsafe process.pools[place.pool].slot(place.slot)
-    unsafe local.initialize(
-        to: LocalState(
-            slot: slot.base, block: block.base, end: end, pool: place.pool, slotIndex: place.slot,
-            generation: place.generation, record: process.table.claim()))
+    let state = unsafe LocalState(
+        slot: slot.base, block: block.base, end: end, pool: place.pool, slotIndex: place.slot,
+        generation: place.generation, record: process.table.claim())
+    guard let local = unsafe localStates.take(state) else { return nil }
     block.store32(Block.holders, 1)
     return unsafe Endpoint(local)
 }
 
-nonisolated(unsafe) private var freeLocalStates: UnsafeMutableRawPointer? = nil
-
-/// Local states are recycled, never unmapped: a racing thread may still look at one.
-private func takeLocalState() -> UnsafeMutablePointer<LocalState>? {
-    let size = (MemoryLayout<LocalState>.stride + 63) & ~63
-    if unsafe freeLocalStates == nil {
-        guard let memory = unsafe allocate(size * 64) else { return nil }
-        for index in 0..<64 {
-            let state = unsafe memory.advanced(by: index * size)
-            unsafe state.storeBytes(of: freeLocalStates, as: UnsafeMutableRawPointer?.self)
-            unsafe freeLocalStates = unsafe state
-        }
-    }
-    let state = unsafe freeLocalStates!
-    unsafe freeLocalStates = unsafe state.load(as: UnsafeMutableRawPointer?.self)
-    return unsafe state.bindMemory(to: LocalState.self, capacity: 1)
-}
+nonisolated(unsafe) private var localStates = Cells<LocalState>()
 
 extension Endpoint {
     package func setAddresses(local address: Address, peer: Address) {
@@ -213,16 +197,14 @@ extension Endpoint {
             let last = block.subtract32(Block.holders, 1) == 0
             let shared = has(EndFlag.forked)
             unsafe process.table.give(local.pointee.record)
+            // A thread that still sleeps on this end must find its own memory when it wakes: neither the
+            // state nor the block, nor the slot and its pool, are ever used for anything else.
+            guard mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0 else { return }
             unsafe process.pools.release(
                 local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
-                reusable: last && !shared && connected && mine.load32(Layout.readSleepers) == 0
-                    && mine.load32(Layout.writeSleepers) == 0)
-            // A thread that still sleeps on this end must find its own memory when it wakes.
-            let quiet = mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0
-            if last && !shared && quiet { unsafe process.blocks.give(block) }
-            guard quiet else { return }
-            unsafe UnsafeMutableRawPointer(local).storeBytes(of: freeLocalStates, as: UnsafeMutableRawPointer?.self)
-            unsafe freeLocalStates = unsafe UnsafeMutableRawPointer(local)
+                reusable: last && !shared && connected)
+            if last && !shared { unsafe process.blocks.give(block) }
+            unsafe localStates.give(local)
         }
     }
 }

@@ -135,4 +135,7 @@ package enum EndFlag {
     /// Given to another process and waiting to be taken; then taken: only closing is left.
     package static let given: UInt32 = 2048
     package static let taken: UInt32 = 4096
+    /// A lone sleeper had to be woken by shutting the Unix socket for reading: no bell comes any more, and
+    /// waits look again after a while.
+    package static let deaf: UInt32 = 8192
 }

@@ -23,6 +23,16 @@ package struct Lock {
         return memory.load32(offset + 4)
     }
 
+    /// As `acquire`, but nil at once where another thread has it.
+    package func tryAcquire() -> UInt32? {
+        let me = UInt32(truncatingIfNeeded: sk_thread_id())
+        if !memory.compareExchange32(offset, 0, me) {
+            guard memory.load32(offset) == me else { return nil }
+            memory.add32(offset + 4, 1)
+        }
+        return memory.load32(offset + 4)
+    }
+
     /// False when somebody took the lock over.
     @inline(__always) package func holds(_ generation: UInt32) -> Bool {
         memory.load32(offset + 4) == generation

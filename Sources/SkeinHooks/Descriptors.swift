@@ -20,6 +20,9 @@ enum Kind: UInt {
 /// in any other program costs one load and a branch.
 nonisolated(unsafe) var descriptorTable: UnsafeMutablePointer<Atomic<UInt>>? = nil
 let descriptorTableSize = 1 << 20
+/// Behind the entries: how far up the program's own reach, and how far down from the end the hidden ones.
+private let programMark = descriptorTableSize
+private let hiddenMark = descriptorTableSize + 1
 
 @inline(__always) func entry(_ descriptor: Int32) -> UInt {
     guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
@@ -51,10 +54,32 @@ let descriptorTableSize = 1 << 20
 func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {
     guard descriptor >= 0, Int(descriptor) < descriptorTableSize else { return }
     if unsafe descriptorTable == nil {
-        guard let memory = unsafe allocate(descriptorTableSize * 8) else { return }
-        unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize)
+        guard let memory = unsafe allocate((descriptorTableSize + 2) * 8) else { return }
+        unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize + 2)
+        watchForks()
+    }
+    if kind == .hidden {
+        unsafe raise(descriptorTable![hiddenMark], to: UInt(descriptorTableSize) - UInt(descriptor))
+    } else {
+        unsafe raise(descriptorTable![programMark], to: UInt(descriptor) + 1)
     }
     unsafe descriptorTable![Int(descriptor)].store(UInt(bitPattern: pointer) | kind.rawValue, ordering: .releasing)
+}
+
+private func raise(_ mark: borrowing Atomic<UInt>, to value: UInt) {
+    if mark.load(ordering: .relaxed) < value { mark.max(value, ordering: .relaxed) }
+}
+
+/// Every entry that isn't hidden lies below this number.
+var programEnd: Int {
+    guard let table = unsafe descriptorTable else { return 0 }
+    return unsafe Int(table[programMark].load(ordering: .relaxed))
+}
+
+/// Every hidden entry lies at or above this number.
+var hiddenStart: Int {
+    guard let table = unsafe descriptorTable else { return descriptorTableSize }
+    return unsafe descriptorTableSize - Int(table[hiddenMark].load(ordering: .relaxed))
 }
 
 func clearEntry(_ descriptor: Int32) {
@@ -109,11 +134,14 @@ struct STPSettings {
     var settings: UInt32 = 0
 }
 
-func makeCell<Value>(_ value: Value) -> UnsafeMutablePointer<Value>? {
-    guard let memory = unsafe calloc(1, MemoryLayout<Value>.stride) else { return nil }
-    let cell = unsafe memory.bindMemory(to: Value.self, capacity: 1)
-    unsafe cell.initialize(to: value)
-    return unsafe cell
+nonisolated(unsafe) private var streamSockets = Cells<StreamSocket>()
+
+func makeStreamSocket(family: Int32) -> UnsafeMutablePointer<StreamSocket>? {
+    unsafe withProcessLock { unsafe streamSockets.take(StreamSocket(family: family)) }
+}
+
+func giveBack(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    withProcessLock { unsafe streamSockets.give(socket) }
 }
 
 /// Sets errno from a kernel-style result.

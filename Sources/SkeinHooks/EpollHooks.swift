@@ -2,19 +2,46 @@ import CSystem
 
 // epoll's calls. A set becomes ours when the first TCP socket or endpoint enters it.
 
-nonisolated(unsafe) private var firstSet: UnsafeMutablePointer<SetLink>? = nil
-@safe
-private struct SetLink {
-    var set: UnsafeMutablePointer<EpollSet>
-    var next: UnsafeMutablePointer<SetLink>?
-}
+nonisolated(unsafe) private var sets = Cells<EpollSet>()
+nonisolated(unsafe) private var firstSet: UnsafeMutablePointer<EpollSet>? = nil
 
-private func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (inout EpollSet) -> Result) -> Result {
-    let lock = unsafe Lock(SharedMemory(UnsafeMutableRawPointer(set)), 0)
+func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (inout EpollSet) -> Result) -> Result {
+    let lock = unsafe lock(of: set)
     let generation = lock.acquire()
     let result = unsafe body(&set.pointee)
     lock.release(generation)
     return result
+}
+
+private func lock(of set: UnsafeMutablePointer<EpollSet>) -> Lock {
+    unsafe Lock(SharedMemory(UnsafeMutableRawPointer(set)), 0)
+}
+
+/// Before a fork: all sets, so that the child finds them consistent. A set within a set is locked by who
+/// has the outer one, so nobody is waited for with a lock held.
+func lockSets() {
+    for _ in 0..<10_000 {
+        var refused: UnsafeMutablePointer<EpollSet>? = nil
+        unsafe forEachSet { set in
+            if unsafe refused != nil { return }
+            if let generation = unsafe lock(of: set).tryAcquire() {
+                unsafe set.pointee.forkGeneration = generation
+            } else {
+                unsafe refused = unsafe set
+            }
+        }
+        if unsafe refused == nil { return }
+        unsafe unlockSets(before: unsafe refused)
+        sk_yield()
+    }
+}
+
+func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
+    var link = unsafe firstSet
+    while let set = unsafe link, unsafe set != end {
+        unsafe lock(of: set).release(set.pointee.forkGeneration)
+        unsafe link = unsafe set.pointee.next
+    }
 }
 
 @c(epoll_create1) public func hookEpollCreate1(_ flags: Int32) -> Int32 {
@@ -30,10 +57,14 @@ private func withLock<Result>(_ set: UnsafeMutablePointer<EpollSet>, _ body: (in
 
 /// Every set is known from the start: a thread may sleep in it before the first endpoint enters.
 @discardableResult private func install(_ epoll: Int32) -> UnsafeMutablePointer<EpollSet>? {
-    guard let set = unsafe makeCell(EpollSet(descriptor: epoll)) else { return nil }
-    unsafe setEntry(epoll, set, .epoll)
-    if let link = unsafe makeCell(SetLink(set: set, next: firstSet)) { unsafe firstSet = unsafe link }
-    return unsafe set
+    let made = unsafe withProcessLock { () -> UnsafeMutablePointer<EpollSet>? in
+        guard let set = unsafe sets.take(EpollSet(descriptor: epoll)) else { return nil }
+        unsafe set.pointee.next = unsafe firstSet
+        unsafe firstSet = unsafe set
+        return unsafe set
+    }
+    if let made = unsafe made { unsafe setEntry(epoll, made, .epoll) }
+    return unsafe made
 }
 
 @c(epoll_ctl) public func hookEpollControl(
@@ -98,7 +129,7 @@ private func adoptSet(
     guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
         return unsafe Int32(finish(sk_epoll_pwait2(epoll, events, maximum, timeout, mask)))
     }
-    return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(timeout), mask)))
+    return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(of: timeout), mask)))
 }
 
 /// Looks in memory, at times in the kernel too, spins, arms, looks again, sleeps.
@@ -133,6 +164,10 @@ private func wait(
         if kept + late > 0 { return kept + late }
         if result < 0 { return result }
         if deadline == 0 || sk_now() >= deadline { return 0 }
+        if unsafe set.pointee.pauses {
+            unsafe set.pointee.pauses = false
+            letOthersRun()
+        }
     }
 }
 
@@ -232,25 +267,21 @@ func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>) {
     unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local) } }
 }
 
+/// The last descriptor of the set is closed.
 func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
-    var link: UnsafeMutablePointer<SetLink>? = unsafe firstSet
-    var before: UnsafeMutablePointer<SetLink>? = nil
-    while let current = unsafe link {
-        if unsafe current.pointee.set == set {
-            if let before = unsafe before {
-                unsafe before.pointee.next = unsafe current.pointee.next
-            } else {
-                unsafe firstSet = unsafe current.pointee.next
+    unsafe withLock(set) { $0.removeAll() }
+    withProcessLock {
+        if unsafe firstSet == set {
+            unsafe firstSet = unsafe set.pointee.next
+        } else {
+            var before = unsafe firstSet
+            while let current = unsafe before, unsafe current.pointee.next != set {
+                unsafe before = unsafe current.pointee.next
             }
-            break
+            unsafe before?.pointee.next = unsafe set.pointee.next
         }
-        unsafe before = unsafe link
-        unsafe link = unsafe current.pointee.next
-    }
-    unsafe withLock(set) { body in
-        for index in 0..<body.limit where unsafe body.members![index].kind == .endpoint {
-            _ = unsafe body.remove(body.members![index].descriptor, closing: true)
-        }
+        // A thread that still sleeps in it finds it empty, and wakes up with an error.
+        if unsafe set.pointee.sleeping == 0 { unsafe sets.give(set) }
     }
 }
 
@@ -258,6 +289,6 @@ func forEachSet(_ body: (UnsafeMutablePointer<EpollSet>) -> Void) {
     var link = unsafe firstSet
     while let current = unsafe link {
         unsafe link = unsafe current.pointee.next
-        unsafe body(current.pointee.set)
+        unsafe body(current)
     }
 }

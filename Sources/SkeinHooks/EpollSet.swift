@@ -10,6 +10,10 @@ import CSystem
 struct EpollSet {
     /// A `Lock`, at the beginning.
     var lockWords: UInt64 = 0
+    /// The lock's while a fork holds it.
+    var forkGeneration: UInt32 = 0
+    /// The next of the process's sets.
+    var next: UnsafeMutablePointer<EpollSet>? = nil
     var descriptor: Int32
     /// Descriptors of this process that are this set.
     var references: Int32 = 1
@@ -30,6 +34,8 @@ struct EpollSet {
     var sleeping = 0
     /// An endpoint that others share: another's drain may swallow our bell, so nobody sleeps long.
     var inCompany = false
+    /// A bell was left to another sleeper: the next wait lets that one run first.
+    var pauses = false
 
     /// The process that made it. A forked child shares the kernel's set and must take nothing out of it.
     var owner: Int32 = unsafe process.processIdentifier
@@ -87,17 +93,40 @@ extension EpollSet {
     private mutating func newMember() -> Int? {
         for index in 0..<limit where unsafe members![index].kind == .unused { return index }
         if limit == capacity {
-            let larger = max(capacity * 2, 16)
-            guard let memory = unsafe realloc(members, larger * MemoryLayout<Member>.stride),
-                let list = unsafe realloc(watched, larger * 4)
-            else { return nil }
-            unsafe members = unsafe memory.bindMemory(to: Member.self, capacity: larger)
-            unsafe watched = unsafe list.bindMemory(to: Int32.self, capacity: larger)
-            capacity = larger
+            guard grow() else { return nil }
         }
         unsafe members![limit] = Member()
         limit += 1
         return limit - 1
+    }
+
+    /// Doubles the room. Not by malloc: a fork waits for our lock, and may hold malloc's then.
+    private mutating func grow() -> Bool {
+        let entry = MemoryLayout<Member>.stride + 4
+        let larger = max(capacity * 2, 4096 / entry)
+        guard let memory = unsafe allocate(larger * entry) else { return false }
+        let list = unsafe memory.advanced(by: larger * MemoryLayout<Member>.stride)
+        if let before = unsafe members {
+            unsafe memcpy(memory, before, limit * MemoryLayout<Member>.stride)
+            unsafe memcpy(list, watched!, watchedCount * 4)
+            unsafe _ = sk_munmap(before, capacity * entry)
+        }
+        unsafe members = unsafe memory.bindMemory(to: Member.self, capacity: larger)
+        unsafe watched = unsafe list.bindMemory(to: Int32.self, capacity: larger)
+        capacity = larger
+        return true
+    }
+
+    /// The set is closed: lets go of every member and of the memory.
+    mutating func removeAll() {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint { _ = remove(index, fromKernel: false) }
+        if let memory = unsafe members {
+            unsafe _ = sk_munmap(memory, capacity * (MemoryLayout<Member>.stride + 4))
+        }
+        unsafe members = nil
+        capacity = 0
+        limit = 0
+        watchedCount = 0
     }
 
     /// EPOLL_CTL_ADD of a descriptor of ours. 0 or minus the errno.
@@ -275,13 +304,11 @@ extension EpollSet {
     private func arm(_ index: Int) {
         register(index)
         if unsafe members![index].kind == .nested {
-            unsafe epollSet(members![index].descriptor)?.pointee.armForOthers()
+            if let inner = unsafe epollSet(members![index].descriptor) { unsafe withLock(inner) { $0.armForOthers() } }
         }
         guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
         unsafe members![index].armed = true
-        let end = unsafe Endpoint(local)
-        end.mine.add32(Layout.readSleepers, 1)
-        if unsafe members![index].events & pollOut != 0 { end.mine.add32(Layout.writeSleepers, 1) }
+        unsafe Endpoint(local).arm(Arms(interest: members![index].events))
     }
 
     /// Puts an endpoint into the kernel's set, by a number that it has now.
@@ -298,9 +325,7 @@ extension EpollSet {
     private func disarm(_ index: Int) {
         guard unsafe members![index].armed, let local = unsafe members![index].local else { return }
         unsafe members![index].armed = false
-        let end = unsafe Endpoint(local)
-        end.mine.subtract32(Layout.readSleepers, 1)
-        if unsafe members![index].events & pollOut != 0 { end.mine.subtract32(Layout.writeSleepers, 1) }
+        unsafe Endpoint(local).disarm(Arms(interest: members![index].events))
     }
 
     /// Whoever sleeps on this set from outside (a set within a set, poll on the set) needs every bell.
@@ -325,8 +350,8 @@ extension EpollSet {
         let member = unsafe members![index]
         if member.disabled { return 0 }
         if member.kind == .nested {
-            let inner = unsafe epollSet(member.descriptor)
-            return unsafe inner?.pointee.hasEvents() == true ? pollIn & member.events : 0
+            guard let inner = unsafe epollSet(member.descriptor) else { return 0 }
+            return unsafe withLock(inner) { $0.hasEvents() } ? pollIn & member.events : 0
         }
         let end = unsafe Endpoint(member.local!)
         unsafe end.noticeHint(end.local.pointee.descriptor)
@@ -423,22 +448,31 @@ extension EpollSet {
     private mutating func absorbEnd(_ index: Int, _ kernelSaid: UInt32) {
         let member = unsafe members![index]
         let end = unsafe Endpoint(member.local!)
+        let descriptor = unsafe end.local.pointee.descriptor
         var said = kernelSaid
         if said & (pollHangUp | pollError) != 0 {
             // The event may be of an end that had this place before.
-            unsafe end.askKernel(end.local.pointee.descriptor)
+            end.askKernel(descriptor)
             if !end.has(EndFlag.hungUp) { said &= ~(pollHangUp | pollError) }
         }
-        let bits = unsafe end.afterKernel(end.local.pointee.descriptor, said, interest: member.events)
-        if said & pollIn != 0 && bits & pollIn != 0 && member.disabled { end.drain(member.descriptor) }
+        _ = end.afterKernel(said)
         if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
-        if said & (pollHangUp | pollError) != 0 {
-            if member.registered >= 0 { _ = control(2, member.registered, 0, 0) }
-            unsafe members![index].outOfKernel = true
-        }
+        if said & (pollHangUp | pollError) != 0 || end.has(EndFlag.deaf) { leaveKernel(index) }
         // Another thread that sleeps on this set still needs the bell.
         if sleeping == 0 { disarm(index) }
         watch(index)
+        // One that leads to no event would wake every wait from now on.
+        if said & pollIn != 0 && ready(index) == 0 {
+            let own = unsafe members![index].armed ? Arms(interest: member.events) : []
+            if !end.drain(descriptor, for: member.disabled ? [] : Arms(interest: member.events), own: own) {
+                pauses = true
+            }
+        }
+    }
+
+    private mutating func leaveKernel(_ index: Int) {
+        if unsafe members![index].registered >= 0 { _ = unsafe control(2, members![index].registered, 0, 0) }
+        unsafe members![index].outOfKernel = true
     }
 
     /// For a set inside another wait: whether its own wait would report anything. Takes no event.
@@ -497,9 +531,8 @@ extension EpollSet {
     /// Whether somebody else of this end sleeps too, so that our bell may be swallowed.
     private func isInCompany(_ index: Int) -> Bool {
         guard let local = unsafe members![index].local else { return false }
-        let line = unsafe Endpoint(local).mine
-        let own: UInt32 = unsafe members![index].events & pollOut != 0 ? 2 : 1
-        return line.load32(Layout.readSleepers) &+ line.load32(Layout.writeSleepers) > own
+        let end = unsafe Endpoint(local)
+        return unsafe end.hasOtherSleepers(than: Arms(interest: members![index].events)) || end.has(EndFlag.deaf)
     }
 
     mutating func endSleep() {

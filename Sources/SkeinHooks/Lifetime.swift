@@ -48,7 +48,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
             let end = unsafe Endpoint(local)
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
                 end.mine.or32(Layout.state, EndState.reset)
-                end.wakeReader(descriptor)
+                end.wakeAll(descriptor)
             }
             unsafe departure.end = unsafe local
         } else if unsafe local.pointee.descriptor == descriptor {
@@ -72,7 +72,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
 /// Another number of the same thing, to ring and ask with from now on.
 private func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
     guard let table = unsafe descriptorTable else { return -1 }
-    for number in 0..<highestDescriptor() where Int32(number) != descriptor {
+    for number in 0..<programEnd where Int32(number) != descriptor {
         if unsafe table[number].load(ordering: .relaxed) == word { return Int32(number) }
     }
     return -1
@@ -89,7 +89,7 @@ private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
     }
     unsafe closeHolder(socket.pointee.stp.portHolder)
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
-    unsafe free(socket)
+    unsafe giveBack(socket)
 }
 
 /// Gives up an STP socket's port.
@@ -118,21 +118,21 @@ private func closeHolder(_ holder: Int32) {
 /// Everything in the range but what is hidden, ours with their ends.
 private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int {
     var from = first
-    let tableEnd = UInt32(descriptorTableSize - 1)
-    if first <= min(last, tableEnd) {
-        for number in first...min(last, tableEnd) {
-            let word = entry(Int32(number))
-            if word == 0 { continue }
-            if number > from { _ = sk_close_range(from, number - 1, flags) }
-            from = number + 1
-            if kind(word) == .hidden { continue }
-            if flags & 4 /* CLOSE_RANGE_CLOEXEC */ != 0 {
-                _ = sk_fcntl(Int32(number), F_SETFD, 1)
-            } else {
-                _ = closeOurs(Int32(number))
-            }
+    func step(_ number: Int) {
+        guard number >= Int(first), number <= Int(last) else { return }
+        let word = entry(Int32(number))
+        if word == 0 { return }
+        if number > Int(from) { _ = sk_close_range(from, UInt32(number - 1), flags) }
+        from = UInt32(number + 1)
+        if kind(word) == .hidden { return }
+        if flags & 4 /* CLOSE_RANGE_CLOEXEC */ != 0 {
+            _ = sk_fcntl(Int32(number), F_SETFD, 1)
+        } else {
+            _ = closeOurs(Int32(number))
         }
     }
+    for number in 0..<programEnd { step(number) }
+    for number in max(hiddenStart, programEnd)..<descriptorTableSize { step(number) }
     return from <= last ? sk_close_range(from, last, flags) : 0
 }
 
@@ -173,7 +173,7 @@ private func moveHiddenAway(_ target: Int32) {
     guard moved >= 0 else { return }
     setEntry(moved, nil, .hidden)
     withProcessLock { unsafe process.pools.moved(target, to: moved) }
-    for number in 0..<highestDescriptor() {
+    for number in 0..<programEnd {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
             unsafe end.local.pointee.portHolder = moved
         }
@@ -280,29 +280,43 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
 
 // MARK: fork
 
-@c(fork) public func hookFork() -> Int32 {
-    if unsafe descriptorTable == nil { return real.fork!() }
-    // Both hold every end from here on; counted before there are two, so that neither can be late.
-    let generation = lockProcess()
+/// The handlers serve every way to fork that the C library has, daemon and forkpty among them.
+func watchForks() {
+    if unsafe watchesForks { return }
+    unsafe watchesForks = true
+    sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() })
+}
+
+nonisolated(unsafe) private var watchesForks = false
+nonisolated(unsafe) private var forkGeneration: UInt32 = 0
+
+/// Both hold every end from here on; counted before there are two, so that neither can be late.
+private func beforeFork() {
+    unsafe forkGeneration = lockProcess()
+    lockSets()
     shareEnds(1)
+}
+
+private func afterForkInParent() {
+    unlockSets()
+    unsafe unlockProcess(forkGeneration)
+}
+
+private func afterForkInChild() {
+    resetProcessLock()
+    identifyProcess()
+    unsafe forEachSet { unsafe $0.pointee.forgetArms() }
+    shareRecords()
+}
+
+@c(fork) public func hookFork() -> Int32 {
     let child = real.fork!()
-    if child == 0 {
-        resetProcessLock()
-        identifyProcess()
-        unsafe forEachSet { unsafe $0.pointee.forgetArms() }
-        shareRecords()
-    } else {
-        if child < 0 { shareEnds(UInt32.max) }
-        unlockProcess(generation)
-    }
+    if unsafe child < 0 && descriptorTable != nil { shareEnds(UInt32.max) }
     return child
 }
 
 /// A child of vfork would edit its parent's tables; an ordinary child edits its own.
-@c(vfork) public func hookVFork() -> Int32 {
-    if unsafe descriptorTable == nil { return real.fork!() }
-    return hookFork()
-}
+@c(vfork) public func hookVFork() -> Int32 { hookFork() }
 
 private func shareEnds(_ one: UInt32) {
     eachEnd { end in
@@ -340,7 +354,7 @@ extension Endpoint {
 /// Every end of this process once.
 private func eachEnd(_ body: (Endpoint) -> Void) {
     guard let table = unsafe descriptorTable else { return }
-    for number in 0..<highestDescriptor() {
+    for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
         guard word & 7 == Kind.endpoint.rawValue else { continue }
         var seen = false
@@ -350,12 +364,4 @@ private func eachEnd(_ body: (Endpoint) -> Void) {
         }
         if !seen { unsafe body(Endpoint(local)) }
     }
-}
-
-func highestDescriptor() -> Int {
-    var limits: (UInt64, UInt64) = (0, 0)
-    _ = unsafe withUnsafeMutableBytes(of: &limits) {
-        unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
-    }
-    return Int(min(limits.0, UInt64(descriptorTableSize)))
 }

@@ -152,7 +152,8 @@ private struct Pipeline {
 }
 
 private func pump(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
-    guard let first = unsafe malloc(Pipeline.size), let second = unsafe malloc(Pipeline.size) else { return }
+    // Not from malloc: the process was cloned from one whose other threads may hold its locks.
+    guard let first = unsafe allocate(Pipeline.size), let second = unsafe allocate(Pipeline.size) else { return }
     var incoming = unsafe Pipeline(buffer: first)
     var outgoing = unsafe Pipeline(buffer: second)
     while !(incoming.closed && outgoing.closed) {
@@ -254,7 +255,7 @@ private struct Departures {
 func withRelays(_ exec: () -> Int32) -> Int32 {
     guard let table = unsafe descriptorTable else { return exec() }
     var left = Departures()
-    for number in 0..<highestDescriptor() {
+    for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
         guard word & 7 == Kind.endpoint.rawValue, left.count < Departures.maximum,
             sk_fcntl(Int32(number), F_GETFD, 0) & 1 == 0

@@ -13,7 +13,7 @@ nonisolated(unsafe) var rules = Rules()
     guard descriptor >= 0, unsafe rules.enabled, family == AF_INET || family == AF_INET6, type & 0xf == 1,
         protocolNumber == 0 || protocolNumber == 6
     else { return descriptor }
-    unsafe setEntry(descriptor, makeCell(StreamSocket(family: family)), .stream)
+    unsafe setEntry(descriptor, makeStreamSocket(family: family), .stream)
     return descriptor
 }
 
@@ -46,7 +46,7 @@ func adoptListener(_ descriptor: Int32, _ backlog: Int32) {
     var type: Int32 = 0
     length = 4
     guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 3 /* SO_TYPE */, &type, &length) == 0, type == 1 else { return }
-    guard let socket = unsafe makeCell(StreamSocket(family: family)) else { return }
+    guard let socket = unsafe makeStreamSocket(family: family) else { return }
     unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
     unsafe setEntry(descriptor, socket, .stream)
     unsafe beginListening(descriptor, socket, backlog)
@@ -174,7 +174,7 @@ private func connectThroughMemory(
         end.set(EndFlag.connecting)
     }
     installEndpoint(end, descriptor)
-    unsafe free(socket)
+    unsafe giveBack(socket)
     replay(registrations, descriptor, end)
     return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
 }

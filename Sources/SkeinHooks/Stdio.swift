@@ -11,6 +11,7 @@ private struct FileLink {
     var next: UnsafeMutablePointer<FileLink>?
 }
 
+nonisolated(unsafe) private var files = Cells<FileLink>()
 nonisolated(unsafe) private var firstFile: UnsafeMutablePointer<FileLink>? = nil
 
 @c(fdopen) public func hookFdopen(_ descriptor: Int32, _ mode: UnsafePointer<CChar>?) -> OpaquePointer? {
@@ -33,7 +34,7 @@ nonisolated(unsafe) private var firstFile: UnsafeMutablePointer<FileLink>? = nil
     guard let made = unsafe made else { return nil }
     let file = OpaquePointer(made)
     withProcessLock {
-        if let link = unsafe makeCell(FileLink(file: file, descriptor: descriptor, next: firstFile)) {
+        if let link = unsafe files.take(FileLink(file: file, descriptor: descriptor, next: firstFile)) {
             unsafe firstFile = unsafe link
         }
     }
@@ -51,7 +52,7 @@ private func forgetFile(_ descriptor: Int32) {
                 } else {
                     unsafe firstFile = unsafe link.pointee.next
                 }
-                unsafe free(link)
+                unsafe files.give(link)
                 return
             }
             unsafe before = unsafe link

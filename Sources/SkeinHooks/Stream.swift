@@ -24,6 +24,15 @@ let pollInNormal: UInt32 = 0x040
 let pollOutNormal: UInt32 = 0x100
 let pollReadHangUp: UInt32 = 0x2000
 
+extension Arms {
+    /// What a wait for these poll bits has to be woken for. Who asks for no bits still hears of the end.
+    init(interest: UInt32) {
+        self = []
+        if interest & (pollIn | pollInNormal | pollPriority | pollReadHangUp) != 0 { insert(.reading) }
+        if isEmpty || interest & (pollOut | pollOutNormal) != 0 { insert(.writing) }
+    }
+}
+
 extension Endpoint {
     /// TCP's poll bits, from the ring and what the kernel has said of the peer.
     @inline(__always) func readiness() -> UInt32 {
@@ -313,12 +322,12 @@ extension Endpoint {
         if how != 0 {
             set(EndFlag.writeShut)
             mine.or32(Layout.state, EndState.finished)
-            wakeReader(descriptor)
+            wakeAll(descriptor)
         }
         if how != 1 {
             set(EndFlag.readShut)
             mine.or32(Layout.state, EndState.readShut)
-            if has(EndFlag.refusesAfterShutdown) { ringIfAsleep(descriptor) }
+            if has(EndFlag.refusesAfterShutdown) { wakeAll(descriptor) }
         }
         if how == 2 {
             // Wakes this end's own sleepers; the peer has its end of file from the ring already.
@@ -326,12 +335,6 @@ extension Endpoint {
             mine.add32(Layout.hint, 1)
         }
         return 0
-    }
-
-    /// A writer that waits for room hears that there will be none.
-    private func ringIfAsleep(_ descriptor: Int32) {
-        fullFence()
-        if peer.load32(Layout.writeSleepers) != 0 { ring(descriptor) }
     }
 
     // MARK: Waiting
@@ -375,9 +378,9 @@ extension Endpoint {
             noticeHint(descriptor)
             return 0
         }
-        let sleepers = reading ? Layout.readSleepers : Layout.writeSleepers
-        mine.add32(sleepers, 1)
-        defer { mine.subtract32(sleepers, 1) }
+        let arms: Arms = reading ? .reading : .writing
+        arm(arms)
+        defer { disarm(arms) }
         while true {
             if isReady(reading, needed) {
                 noticeHint(descriptor)
@@ -390,7 +393,8 @@ extension Endpoint {
 
     /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
     private func sleep(_ descriptor: Int32, reading: Bool, needed: Int, deadline: UInt64) -> Int32 {
-        let company = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > 1 || has(EndFlag.given)
+        let own: Arms = reading ? .reading : .writing
+        let company = hasOtherSleepers(than: own) || has(EndFlag.given | EndFlag.deaf)
         let record = unsafe local.pointee.record
         record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
         if deadline == UInt64.max && !company {
@@ -407,14 +411,14 @@ extension Endpoint {
         // In company one sleeper may take the bell of another: nobody sleeps long then.
         let nanoseconds = company ? min(deadline - now, companyLimit) : deadline - now
         var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
-        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        var item = pollfd(fd: descriptor, events: has(EndFlag.deaf) ? 0 : Int16(POLLIN), revents: 0)
         let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
         if result < 0 { return Int32(-result) }
         if result > 0 {
             if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
                 set(EndFlag.hungUp)
             } else if !isReady(reading, needed) {
-                drainUnlessWanted(descriptor, reading: reading)
+                if !drain(descriptor, for: own, own: own) { letOthersRun() }
             }
         }
         return 0

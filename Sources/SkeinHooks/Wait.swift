@@ -33,13 +33,69 @@ private func look(_ item: pollfd) -> UInt32? {
     return nil
 }
 
+/// What one call works with beside the program's items: the kernel's items (further ones stand for the
+/// second queues of listeners), whose item each of those is, and the ends behind the items: a number may
+/// mean another end by the time the kernel answers.
+@safe
+private struct Work {
+    let kernel: UnsafeMutablePointer<pollfd>
+    let owners: UnsafeMutablePointer<UInt32>
+    /// The address of each item's `LocalState` (0 for none), and in its low bits what of it is armed.
+    let ends: UnsafeMutablePointer<UInt>
+    let room: Int
+    var total = 0
+
+    init(_ memory: UnsafeMutableRawPointer, count: Int, room: Int) {
+        unsafe ends = unsafe memory.bindMemory(to: UInt.self, capacity: count)
+        unsafe kernel = unsafe memory.advanced(by: count * 8).bindMemory(to: pollfd.self, capacity: room)
+        unsafe owners = unsafe memory.advanced(by: (count + room) * 8).bindMemory(to: UInt32.self, capacity: room)
+        self.room = room
+    }
+
+    static func words(count: Int, room: Int) -> Int { count + room + (room + 1) / 2 }
+
+    func end(_ index: Int) -> Endpoint? {
+        guard let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: ends[index] & ~3) else { return nil }
+        return unsafe Endpoint(local)
+    }
+
+    mutating func add(_ descriptor: Int32, _ events: Int16, owner: Int) {
+        guard total < room else { return }
+        unsafe kernel[total] = pollfd(fd: descriptor, events: events, revents: 0)
+        unsafe owners[total] = UInt32(owner)
+        total += 1
+    }
+}
+
+/// Memory for the length of a call, from the stack where little is wanted. Not from malloc: poll may be
+/// called in signal handlers.
+func withScratch(words: Int, _ body: (UnsafeMutableRawPointer) -> Int) -> Int {
+    if words <= 32 {
+        var small = InlineArray<32, UInt64>(repeating: 0)
+        return unsafe withUnsafeMutableBytes(of: &small) { unsafe body($0.baseAddress!) }
+    }
+    if words <= 512 {
+        var medium = InlineArray<512, UInt64>(repeating: 0)
+        return unsafe withUnsafeMutableBytes(of: &medium) { unsafe body($0.baseAddress!) }
+    }
+    guard let memory = unsafe allocate(words * 8) else { return -Int(ENOMEM) }
+    defer { unsafe _ = sk_munmap(memory, words * 8) }
+    return unsafe body(memory)
+}
+
 /// poll(2). `deadline` in nanoseconds of the monotonic clock, `UInt64.max` for none. Count, or minus the errno.
 func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
-    // Listeners have a second descriptor and pending ones; ends that hung up are out of the kernel's wait.
-    let room = count * 2 + 64
-    guard let memory = unsafe malloc(room * MemoryLayout<pollfd>.stride) else { return -Int(ENOMEM) }
-    defer { unsafe free(memory) }
-    let kernel = unsafe memory.bindMemory(to: pollfd.self, capacity: room)
+    var room = count
+    for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue { room += 17 }
+    return unsafe withScratch(words: Work.words(count: count, room: room)) { memory in
+        var work = unsafe Work(memory, count: count, room: room)
+        return unsafe pollAll(items, count, &work, deadline: deadline, mask: mask)
+    }
+}
+
+private func pollAll(
+    _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: inout Work, deadline: UInt64, mask: UnsafeRawPointer?
+) -> Int {
     var looked = false
     while true {
         let ready = unsafe lookAtAll(items, count)
@@ -49,17 +105,21 @@ func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt
             return ready
         }
         if unsafe ready == 0 && deadline != 0 && spinForAny(items, count) { continue }
-        if ready == 0 { unsafe armAll(items, count, 1) }
-        let again = unsafe ready == 0 ? lookAtAll(items, count) : ready
-        let total = unsafe fill(kernel, items, count, room)
-        let limit = unsafe inCompany(items, count) ? min(deadline, sk_now() &+ companyLimit) : deadline
-        let result = unsafe sleepInKernel(kernel, total, deadline: again > 0 ? 0 : limit, mask: mask)
-        if ready == 0 { unsafe armAll(items, count, UInt32.max) }
+        let arms = ready == 0 && deadline != 0
+        unsafe identify(work, items, count)
+        let inCompany = unsafe arms && armAll(items, count, work)
+        let again = unsafe arms ? lookAtAll(items, count) : ready
+        unsafe fill(&work, items, count)
+        let limit = inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
+        let result = unsafe sleepInKernel(work.kernel, work.total, deadline: again > 0 ? 0 : limit, mask: mask)
+        if arms { disarmAll(count, work) }
         looked = true
         if result < 0 { return result }
-        let found = unsafe merge(kernel, items, count)
+        var pauses = false
+        let found = unsafe merge(work, items, count, &pauses)
         if found > 0 { return found }
         if deadline == 0 || sk_now() >= deadline { return 0 }
+        if pauses { letOthersRun() }
     }
 }
 
@@ -91,62 +151,59 @@ private func spinForAny(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> 
     return false
 }
 
-/// Adds one sleeper (or takes one off: `UInt32.max`) for each interest in each endpoint.
-private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ one: UInt32) {
+@inline(__always) private func interest(_ item: pollfd) -> UInt32 { UInt32(UInt16(bitPattern: item.events)) }
+
+private func identify(_ work: Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
     for index in 0..<count {
         if let end = unsafe endpoint(items[index].fd) {
-            end.mine.add32(Layout.readSleepers, one)
-            if unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 {
-                end.mine.add32(Layout.writeSleepers, one)
-            }
-        } else if let set = unsafe epollSet(items[index].fd) {
-            if one == 1 { unsafe set.pointee.armForOthers() }
+            unsafe work.ends[index] = unsafe UInt(bitPattern: end.local)
+        } else {
+            unsafe work.ends[index] = 0
         }
     }
 }
 
-private func inCompany(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
+/// Adds a sleeper to each end. Returns whether any of the ends has others.
+private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: Work) -> Bool {
+    var inCompany = false
     for index in 0..<count {
-        guard let end = unsafe endpoint(items[index].fd) else { continue }
-        let own: UInt32 =
-            unsafe UInt32(UInt16(bitPattern: items[index].events)) & (pollOut | pollOutNormal) != 0 ? 2 : 1
-        if end.mine.load32(Layout.readSleepers) &+ end.mine.load32(Layout.writeSleepers) > own || end.has(EndFlag.given)
-        {
-            return true
+        if let end = work.end(index) {
+            let arms = unsafe Arms(interest: interest(items[index]))
+            end.arm(arms)
+            unsafe work.ends[index] |= UInt(arms.rawValue)
+            if end.hasOtherSleepers(than: arms) || end.has(EndFlag.given | EndFlag.deaf) { inCompany = true }
+        } else if let set = unsafe epollSet(items[index].fd) {
+            unsafe withLock(set) { $0.armForOthers() }
         }
     }
-    return false
+    return inCompany
+}
+
+private func disarmAll(_ count: Int, _ work: Work) {
+    for index in 0..<count {
+        guard let end = work.end(index) else { continue }
+        unsafe end.disarm(Arms(rawValue: UInt32(work.ends[index] & 3)))
+    }
 }
 
 /// The kernel's items: the first `count` stand beside the program's, further ones for hidden listeners.
-private func fill(
-    _ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ room: Int
-) -> Int {
-    var total = count
+private func fill(_ work: inout Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
+    work.total = 0
     for index in 0..<count {
-        unsafe kernel[index] = unsafe items[index]
-        unsafe kernel[index].revents = 0
-        if let end = unsafe endpoint(items[index].fd) {
-            unsafe kernel[index].events = Int16(POLLIN)
-            if end.has(EndFlag.hungUp) { unsafe kernel[index].fd = -1 }
-        } else if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue,
-            let socket = unsafe streamSocket(items[index].fd)
-        {
-            unsafe addExtra(kernel, &total, room, socket.pointee.hidden, items[index].events)
-            for waiting in unsafe 0..<socket.pointee.pendingCount {
-                unsafe addExtra(kernel, &total, room, socket.pointee.pending[waiting], items[index].events)
-            }
+        if let end = work.end(index) {
+            let gone = end.has(EndFlag.hungUp)
+            unsafe work.add(gone ? -1 : items[index].fd, end.has(EndFlag.deaf) ? 0 : Int16(POLLIN), owner: index)
+        } else {
+            unsafe work.add(items[index].fd, items[index].events, owner: index)
         }
     }
-    return total
-}
-
-private func addExtra(
-    _ kernel: UnsafeMutablePointer<pollfd>, _ total: inout Int, _ room: Int, _ descriptor: Int32, _ events: Int16
-) {
-    guard total < room else { return }
-    unsafe kernel[total] = pollfd(fd: descriptor, events: events, revents: 0)
-    total += 1
+    for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue {
+        guard let socket = unsafe streamSocket(items[index].fd) else { continue }
+        unsafe work.add(socket.pointee.hidden, items[index].events, owner: index)
+        for waiting in unsafe 0..<min(socket.pointee.pendingCount, 16) {
+            unsafe work.add(socket.pointee.pending[waiting], items[index].events, owner: index)
+        }
+    }
 }
 
 private func sleepInKernel(
@@ -160,50 +217,48 @@ private func sleepInKernel(
     return unsafe sk_ppoll(kernel, UInt(count), &timeout, mask)
 }
 
-/// Puts what the kernel said into the program's items and returns how many are ready.
-private func merge(_ kernel: UnsafeMutablePointer<pollfd>, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Int {
-    var ready = 0
-    var extra = count
+/// Puts what the kernel said into the program's items and returns how many are ready. `pauses` is set
+/// where a bell is left to another sleeper.
+private func merge(
+    _ work: Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ pauses: inout Bool
+) -> Int {
     for index in 0..<count {
-        let said = unsafe UInt32(UInt16(bitPattern: kernel[index].revents))
-        if let end = unsafe endpoint(items[index].fd) {
-            let bits =
-                unsafe end.afterKernel(
-                    items[index].fd, said, interest: UInt32(UInt16(bitPattern: items[index].events)))
-                & (UInt32(UInt16(bitPattern: items[index].events)) | always)
+        let said = unsafe UInt32(UInt16(bitPattern: work.kernel[index].revents))
+        let wanted = unsafe interest(items[index])
+        if let end = work.end(index) {
+            // Closed meanwhile by another thread: what the kernel said is of something else.
+            guard unsafe endpoint(items[index].fd)?.local == end.local else {
+                unsafe items[index].revents = 0
+                continue
+            }
+            let bits = end.afterKernel(said) & (wanted | always)
+            if unsafe bits == 0 && said & pollIn != 0
+                && !end.drain(items[index].fd, for: Arms(interest: wanted), own: [])
+            {
+                pauses = true
+            }
             unsafe items[index].revents = Int16(truncatingIfNeeded: bits)
         } else if let set = unsafe epollSet(items[index].fd) {
-            unsafe items[index].revents = unsafe set.pointee.hasEvents() ? items[index].events & Int16(POLLIN) : 0
+            unsafe items[index].revents =
+                unsafe withLock(set) { $0.hasEvents() } ? items[index].events & Int16(POLLIN) : 0
         } else {
-            unsafe items[index].revents = unsafe kernel[index].revents
-            if unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue,
-                let socket = unsafe streamSocket(items[index].fd)
-            {
-                for _ in unsafe 0...socket.pointee.pendingCount {
-                    unsafe items[index].revents |= kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
-                    extra += 1
-                }
-            }
+            unsafe items[index].revents = unsafe work.kernel[index].revents
         }
-        if unsafe items[index].revents != 0 { ready += 1 }
     }
+    for extra in count..<max(work.total, count) {
+        let owner = unsafe Int(work.owners[extra])
+        unsafe items[owner].revents |= work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
+    }
+    var ready = 0
+    for index in 0..<count where unsafe items[index].revents != 0 { ready += 1 }
     return ready
 }
 
 extension Endpoint {
     /// Takes in what the kernel said of the Unix socket, and returns how the end stands.
-    func afterKernel(_ descriptor: Int32, _ said: UInt32, interest: UInt32) -> UInt32 {
+    func afterKernel(_ said: UInt32) -> UInt32 {
         if said & (pollHangUp | pollError) != 0 { set(EndFlag.hungUp) }
-        let bits = readiness()
-        // A bell with nothing behind it would wake every wait from now on.
-        if said & pollIn != 0 && bits & pollIn == 0 {
-            if interest & (pollOut | pollOutNormal) != 0 {
-                drain(descriptor)
-            } else {
-                drainUnlessWanted(descriptor, reading: true)
-            }
-        }
-        return bits
+        return readiness()
     }
 }
 
@@ -215,10 +270,11 @@ extension Endpoint {
     return milliseconds == 0 ? 0 : sk_now() &+ UInt64(milliseconds) * 1_000_000
 }
 
-func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
+func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     guard let timeout = unsafe timeout else { return UInt64.max }
-    let nanoseconds =
-        unsafe UInt64(max(timeout.pointee.tv_sec, 0)) &* 1_000_000_000 &+ UInt64(max(timeout.pointee.tv_nsec, 0))
+    // Three centuries are as good as for ever, and fit.
+    let seconds = unsafe UInt64(min(max(timeout.pointee.tv_sec, 0), 9_000_000_000))
+    let nanoseconds = unsafe seconds * 1_000_000_000 + UInt64(max(timeout.pointee.tv_nsec, 0))
     return nanoseconds == 0 ? 0 : sk_now() &+ nanoseconds
 }
 
@@ -243,7 +299,7 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
     guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
         return unsafe real.ppoll!(items, count, timeout, mask)
     }
-    return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(timeout), mask: mask)))
+    return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(of: timeout), mask: mask)))
 }
 
 @c(__ppoll_chk) public func hookPollMaskChecked(
@@ -267,9 +323,10 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
         guard unsafe timeout.pointee.tv_sec >= 0 && timeout.pointee.tv_usec >= 0 else {
             return Int32(finish(-Int(EINVAL)))
         }
-        let nanoseconds =
-            unsafe UInt64(timeout.pointee.tv_sec) &* 1_000_000_000 &+ UInt64(timeout.pointee.tv_usec) &* 1000
-        end = nanoseconds == 0 ? 0 : sk_now() &+ nanoseconds
+        let microseconds = unsafe timeout.pointee.tv_usec
+        var time = unsafe timespec(
+            tv_sec: timeout.pointee.tv_sec &+ microseconds / 1_000_000, tv_nsec: microseconds % 1_000_000 * 1000)
+        end = unsafe withUnsafePointer(to: &time) { unsafe deadline(of: $0) }
     }
     let result = unsafe sets.select(deadline: end, mask: nil)
     if let timeout = unsafe timeout, end != 0 {
@@ -289,7 +346,7 @@ func deadline(_ timeout: UnsafePointer<timespec>?) -> UInt64 {
 ) -> Int32 {
     let sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
     guard sets.anyOurs() else { return unsafe real.pselect!(count, read, write, except, timeout, mask) }
-    return unsafe Int32(finish(sets.select(deadline: deadline(timeout), mask: mask)))
+    return unsafe Int32(finish(sets.select(deadline: deadline(of: timeout), mask: mask)))
 }
 
 /// The three sets of select, as poll items.
@@ -326,9 +383,14 @@ private struct DescriptorSets {
     }
 
     func select(deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
-        guard let memory = unsafe malloc(max(count, 1) * MemoryLayout<pollfd>.stride) else { return -Int(ENOMEM) }
-        defer { unsafe free(memory) }
-        let items = unsafe memory.bindMemory(to: pollfd.self, capacity: max(count, 1))
+        unsafe withScratch(words: max(count, 1)) { memory in
+            unsafe select(memory.bindMemory(to: pollfd.self, capacity: max(count, 1)), deadline: deadline, mask: mask)
+        }
+    }
+
+    private func select(
+        _ items: UnsafeMutablePointer<pollfd>, deadline: UInt64, mask: UnsafeRawPointer?
+    ) -> Int {
         var total = 0
         for descriptor in 0..<count {
             var events: UInt32 = 0

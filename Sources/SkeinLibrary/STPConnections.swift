@@ -141,7 +141,7 @@ private func becomeConnected(
     installEndpoint(end, descriptor)
     unsafe end.local.pointee.descriptors = copies
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
-    unsafe free(socket)
+    unsafe giveBack(socket)
     replay(registrations, descriptor, end, inKernel: true)
     if queued { return succeed(0) }
     if nonBlocking { return fail(EINPROGRESS, .none) }

@@ -14,7 +14,7 @@ private let seqPacket: Int32 = 5
     let made = sk_socket(AF_UNIX, seqPacket | flags, 0)
     guard made >= 0 else { return end(made) }
     let descriptor = Int32(made)
-    guard let socket = unsafe makeCell(StreamSocket(family: Int32(Address.stpFamily))) else {
+    guard let socket = unsafe makeStreamSocket(family: Int32(Address.stpFamily)) else {
         _ = sk_close(descriptor)
         return fail(ENOMEM, .memory)
     }

@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -397,6 +398,11 @@ static inline void *sk_open_cookie(
 }
 
 // MARK: Finding what the hooks stand in for
+
+/* Calls these around every fork that the C library makes. */
+static inline void sk_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+    pthread_atfork(before, in_parent, in_child);
+}
 
 static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
 extern char **environ;
