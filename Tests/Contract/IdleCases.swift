@@ -1,0 +1,71 @@
+import CContract
+import Glibc
+
+/// A wait that has nothing to report uses no processor, whatever lies unread or was reported before.
+enum IdleCases {
+    static let cases: [Case] =
+        paired("a poll for nothing but POLLOUT sleeps while bytes are unread and the ring is full") { first, second in
+            try expect(second.write("unread"), 6)
+            try fill(first)
+            try sleeps { try expect(first.poll(.writable, milliseconds: 300), Events()) }
+        }
+        + paired("a poll with no events sleeps while bytes come") { first, second in
+            try whileWriting(second) { try expect(first.poll([], milliseconds: 300), Events()) }
+        }
+        + paired("an edge-triggered wait sleeps while what it reported stays unread") { first, second in
+            let set = try EpollSet(first.face)
+            defer { set.close() }
+            try expect(set.add(first, [.readable, .edge]), 0)
+            try expect(second.write("x"), 1)
+            try expect(set.wait(milliseconds: 1000).count, 1)
+            try sleeps { try expect(set.wait(milliseconds: 300), []) }
+        }
+        + paired("a one-shot that has been reported sleeps while bytes come") { first, second in
+            let set = try EpollSet(first.face)
+            defer { set.close() }
+            try expect(set.add(first, [.readable, .oneShot]), 0)
+            try expect(second.write("x"), 1)
+            try expect(set.wait(milliseconds: 1000).count, 1)
+            try whileWriting(second) { try expect(set.wait(milliseconds: 300), []) }
+        }
+        + paired("a wait for nothing but EPOLLOUT sleeps while bytes are unread and the ring is full") {
+            first, second in
+            let set = try EpollSet(first.face)
+            defer { set.close() }
+            try expect(second.write("unread"), 6)
+            try fill(first)
+            try expect(set.add(first, .writable), 0)
+            try sleeps { try expect(set.wait(milliseconds: 300), []) }
+        }
+
+    private static func fill(_ sock: Sock) throws {
+        let block = String(repeating: "f", count: 60_000)
+        while case .value = sock.send(block, Msg.dontWait) {}
+    }
+
+    /// Runs the wait and checks that it slept: a wait that spins uses all of its time.
+    private static func sleeps(_ wait: () throws -> Void) throws {
+        let before = cpuMilliseconds()
+        try wait()
+        let used = cpuMilliseconds() - before
+        try expect(used <= 100, "a wait of 300 ms that uses at most 100 ms of processor time", got: "\(used) ms")
+    }
+
+    /// A thread writes now and then, so that a bell that is left behind would be found.
+    private static func whileWriting(_ sock: Sock, _ wait: @escaping () throws -> Void) throws {
+        let writer = Worker {
+            for _ in 0..<20 {
+                _ = sock.write("y")
+                pause(milliseconds: 5)
+            }
+        }
+        try sleeps(wait)
+        try writer.join()
+    }
+
+    private static func cpuMilliseconds() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    }
+}
