@@ -47,6 +47,8 @@ package struct LocalState {
     package var seenHint: UInt32 = 0
     /// A write found no room: an edge-triggered waiter is to hear when there is some.
     package var wantsSpace = false
+    /// O_ASYNC: armed all the time, so that each arrival rings and the kernel sends SIGIO.
+    package var signals = false
     package var spin = Spin()
     package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.

@@ -267,6 +267,13 @@ func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>) {
     unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local) } }
 }
 
+/// Wakes who sleeps on a set with that end; how many sleepers of the kind are sets.
+func wakeSets(of local: UnsafeMutablePointer<LocalState>, _ kind: Arms) -> UInt32 {
+    var count: UInt32 = 0
+    unsafe forEachSet { set in unsafe withLock(set) { unsafe count += $0.wakeSleepers(of: local, kind) } }
+    return count
+}
+
 /// The last descriptor of the set is closed.
 func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
     unsafe withLock(set) { $0.removeAll() }

@@ -301,6 +301,17 @@ extension EpollSet {
         }
     }
 
+    /// An own shutdown has changed how the end stands. Returns how many arms of that kind it has from here.
+    mutating func wakeSleepers(of local: UnsafeMutablePointer<LocalState>, _ kind: Arms) -> UInt32 {
+        var count: UInt32 = 0
+        for index in 0..<limit where unsafe members![index].kind == .endpoint && members![index].local == local {
+            watch(index)
+            wakeSleepers(index)
+            if unsafe members![index].armed && Arms(interest: members![index].events).contains(kind) { count += 1 }
+        }
+        return count
+    }
+
     private func arm(_ index: Int) {
         register(index)
         if unsafe members![index].kind == .nested {

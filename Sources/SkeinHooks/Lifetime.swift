@@ -46,6 +46,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
         if unsafe local.pointee.descriptors == 0 {
             if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local) }
             let end = unsafe Endpoint(local)
+            end.setSignals(false)
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
                 end.mine.or32(Layout.state, EndState.reset)
                 end.wakeAll(descriptor)
@@ -221,6 +222,7 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
     switch command {
     case F_DUPFD, 1030 /* F_DUPFD_CLOEXEC */: duplicated(descriptor, Int32(result))
     case F_SETFL:
+        endpoint(descriptor)?.setSignals(argument & 0o20000 /* O_ASYNC */ != 0)
         setNonBlocking(descriptor, argument & Int(Flag.nonBlock) != 0)
         if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
             _ = sk_fcntl(descriptor, F_SETFL, argument | Int(Flag.nonBlock))
@@ -234,6 +236,14 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
     default: break
     }
     return result
+}
+
+extension Endpoint {
+    fileprivate func setSignals(_ on: Bool) {
+        guard unsafe on != local.pointee.signals else { return }
+        unsafe local.pointee.signals = on
+        if on { arm(.reading) } else { disarm(.reading) }
+    }
 }
 
 private func setNonBlocking(_ descriptor: Int32, _ on: Bool) {
@@ -260,6 +270,9 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
         let result = unsafe sk_ioctl(descriptor, number, argument)
         if result == 0 { setNonBlocking(descriptor, on) }
         return result
+    }
+    if number == 0x5452 /* FIOASYNC */, let end = endpoint(descriptor), let argument = unsafe argument {
+        unsafe end.setSignals(argument.loadUnaligned(as: Int32.self) != 0)
     }
     if let end = endpoint(descriptor), let argument = unsafe argument {
         switch number {
@@ -325,9 +338,10 @@ private func shareEnds(_ one: UInt32) {
     }
 }
 
-/// The child's own control blocks in the table.
+/// The child's own control blocks in the table. What its parent armed stays the parent's.
 private func shareRecords() {
     eachEnd { end in
+        unsafe end.local.pointee.signals = false
         let old = unsafe end.local.pointee.record
         unsafe end.local.pointee.record = unsafe process.table.claim()
         end.describe(Int32(bitPattern: old.load32(SocketTable.Record.descriptor)))

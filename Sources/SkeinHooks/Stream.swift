@@ -154,6 +154,7 @@ extension Endpoint {
         let record = unsafe local.pointee.record
         record.store64(SocketTable.Record.bytesIn, record.load64(SocketTable.Record.bytesIn) &+ UInt64(count))
         mine.store32(Layout.processor, UInt32(truncatingIfNeeded: sk_cpu()) &+ 1)
+        if unsafe local.pointee.signals { drain(descriptor) }
         wakeWriter(descriptor)
     }
 
@@ -333,8 +334,21 @@ extension Endpoint {
             // Wakes this end's own sleepers; the peer has its end of file from the ring already.
             _ = sk_shutdown(descriptor, 2)
             mine.add32(Layout.hint, 1)
+        } else {
+            wakeOwnSleepers(descriptor, how == 0 ? .reading : .writing)
         }
         return 0
+    }
+
+    /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes
+    /// a sleeper without it is the end of reading in the kernel, which costs the bells from then on.
+    private func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
+        let sleepers = mine.load32(kind == .reading ? Layout.readSleepers : Layout.writeSleepers)
+        if sleepers == 0 { return }
+        let inSets = unsafe local.pointee.registrations > 0 ? wakeSets(of: local, kind) : 0
+        if sleepers <= inSets || has(EndFlag.deaf) { return }
+        set(EndFlag.deaf)
+        _ = sk_shutdown(descriptor, 0)
     }
 
     // MARK: Waiting
