@@ -130,16 +130,31 @@ extension Endpoint {
         mine.release64(Layout.head, head)
     }
 
+    /// Takes `count` bytes at `position` out without a copy; false, and nothing taken, when somebody else
+    /// has read there.
+    package func skip(_ count: Int, from position: UInt64) -> Bool {
+        let lock = Lock(block, Block.readLock)
+        let generation = lock.acquire()
+        defer { lock.release(generation) }
+        guard block.load64(Block.head) == position, readable() >= count else { return false }
+        moveHead(to: position &+ UInt64(count))
+        return true
+    }
+
     /// Drops what can be read, as a reader does that has shut its side.
     package func discard() {
         let lock = Lock(block, Block.readLock)
         let generation = lock.acquire()
         let count = readable()
         let head = block.load64(Block.head)
-        let placement = peer.acquire64(Layout.placement)
-        if placement >> 1 <= head &+ UInt64(count) { block.store32(Block.readKind, UInt32(placement & 1)) }
-        advance(head &+ UInt64(count))
+        moveHead(to: head &+ UInt64(count))
         lock.release(generation)
+    }
+
+    private func moveHead(to position: UInt64) {
+        let placement = peer.acquire64(Layout.placement)
+        if placement >> 1 <= position { block.store32(Block.readKind, UInt32(placement & 1)) }
+        advance(position)
     }
 
     /// The length of the run at `position` that lies in one piece, and the ring that it lies in.

@@ -9,7 +9,7 @@ import Synchronization
 struct Relay {
     /// The stream that stands in for the end, close-on-exec.
     var stream: Int32
-    /// Closed to let the relay begin; a byte written before means 'never mind'.
+    /// Closed by an exec that succeeds, or told what to do by a byte of `Gate`.
     var gate: Int32
 }
 
@@ -94,13 +94,27 @@ private func namedPair(_ text: Text) -> (ours: Int32, theirs: Int32)? {
     return (Int32(ours), Int32(theirs))
 }
 
+/// What a relay is told at its gate. The end of file says that its maker is gone, by exec as a rule.
+private enum Gate {
+    /// Begin; the maker goes on, and holds the connection too.
+    static let go: UInt8 = 103
+    /// The exec failed.
+    static let neverMind: UInt8 = 120
+}
+
 extension Relay {
-    func begin() { _ = sk_close(gate) }
+    /// The maker stays: it has passed the stream on.
+    func begin() { tell(Gate.go) }
     /// The exec failed: the relay ends and has touched nothing.
     func callBack() {
-        _ = unsafe sk_write(gate, "x", 1)
-        _ = sk_close(gate)
+        tell(Gate.neverMind)
         _ = sk_close(stream)
+    }
+
+    private func tell(_ word: UInt8) {
+        var word = word
+        _ = unsafe sk_write(gate, &word, 1)
+        _ = sk_close(gate)
     }
 }
 
@@ -130,8 +144,11 @@ private func runRelay(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ g
     unsafe end.local.pointee.registrations = 0
     unsafe end.local.pointee.record = withProcessLock { unsafe process.table.claim() }
     end.describe(kept)
-    var byte: UInt8 = 0
-    if unsafe sk_read(wait, &byte, 1) == 0 {
+    var word: UInt8 = 0
+    let told = unsafe sk_read(wait, &word, 1)
+    // The exec has taken the maker's own descriptors, and with them its hold.
+    if told == 0 { end.block.subtract32(Block.holders, 1) }
+    if told == 0 || word == Gate.go {
         _ = sk_close(wait)
         unsafe pump(Endpoint(end.local), kept, side)
     }
@@ -140,10 +157,34 @@ private func runRelay(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ g
     fatalError()
 }
 
-/// One direction's bytes between read and write.
+/// The direction from the rings to the stream. Bytes leave the ring only when the other side has read
+/// them, for as long as the program that was left behind may read the connection too: a helper that got the
+/// descriptor by accident must cost its parent no byte.
 @safe
-private struct Pipeline {
-    var buffer: UnsafeMutableRawPointer
+private struct Incoming {
+    let buffer: UnsafeMutableRawPointer
+    /// Bytes that are in the stream's queue and still in the ring, and where they begin there.
+    var lent = 0
+    var position: UInt64 = 0
+    /// Somebody else reads the ring: nothing more is lent while there is somebody else.
+    var rival = false
+    var ended = false
+    var closed = false
+    /// How long to wait until the next look at what no event tells, in nanoseconds.
+    var patience: UInt64 = Incoming.shortest
+
+    static let size = 256 << 10
+    /// How much is lent: little at first, since what the other side has read in part counts as unread.
+    var portion = 4096
+    static let portionAtMost = 64 << 10
+    static let shortest: UInt64 = 200_000
+    static let longest: UInt64 = 1_000_000_000
+}
+
+/// The direction from the stream to the rings.
+@safe
+private struct Outgoing {
+    let buffer: UnsafeMutableRawPointer
     var start = 0
     var count = 0
     var ended = false
@@ -153,226 +194,108 @@ private struct Pipeline {
 
 private func pump(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
     // Not from malloc: the process was cloned from one whose other threads may hold its locks.
-    guard let first = unsafe allocate(Pipeline.size), let second = unsafe allocate(Pipeline.size) else { return }
-    var incoming = unsafe Pipeline(buffer: first)
-    var outgoing = unsafe Pipeline(buffer: second)
+    guard let first = unsafe allocate(Incoming.size), let second = unsafe allocate(Outgoing.size) else { return }
+    var incoming = unsafe Incoming(buffer: first)
+    var outgoing = unsafe Outgoing(buffer: second)
     while !(incoming.closed && outgoing.closed) {
-        var items = (
-            pollfd(fd: descriptor, events: 0, revents: 0), pollfd(fd: stream, events: 0, revents: 0)
-        )
-        if incoming.count == 0 && !incoming.ended { items.0.events |= Int16(POLLIN) }
+        let alone = end.block.load32(Block.holders) == 1
+        var items = (pollfd(fd: -1, events: 0, revents: 0), pollfd(fd: stream, events: 0, revents: 0))
+        if incoming.lent == 0 && !incoming.ended && (alone || !incoming.rival) { items.0.events |= Int16(POLLIN) }
         if outgoing.count > 0 { items.0.events |= Int16(POLLOUT) }
-        if incoming.count > 0 { items.1.events |= Int16(POLLOUT) }
+        if items.0.events != 0 { items.0.fd = descriptor }
+        if alone && incoming.lent > 0 { items.1.events |= Int16(POLLOUT) }
         if outgoing.count == 0 && !outgoing.ended { items.1.events |= Int16(POLLIN) }
+        let looksAgain = !alone && (incoming.lent > 0 || incoming.rival)
+        let limit = looksAgain ? sk_now() &+ incoming.patience : UInt64.max
         let result = unsafe withUnsafeMutableBytes(of: &items) {
-            unsafe pollAll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, deadline: UInt64.max, mask: nil)
+            unsafe pollAll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, deadline: limit, mask: nil)
         }
         if result < 0 && result != -Int(EINTR) { return }
+        incoming.patience =
+            result == 0
+            ? min(incoming.patience * 2, incoming.rival ? Incoming.longest : companyLimit) : Incoming.shortest
         // Nobody holds the stream any more and all that it sent is through: the connection closes.
         if items.1.revents & Int16(POLLHUP | POLLERR) != 0 && outgoing.ended && outgoing.count == 0 { return }
-        if !fromRings(end, descriptor, stream, &incoming) || !toRings(end, descriptor, stream, &outgoing) { return }
+        if !incoming.step(end, descriptor, stream, alone: alone) || !outgoing.step(end, descriptor, stream) { return }
     }
 }
 
-private func fromRings(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ line: inout Pipeline) -> Bool {
-    if line.count == 0 && !line.ended {
-        var vector = unsafe iovec(iov_base: line.buffer, iov_len: Pipeline.size)
-        let got = unsafe withUnsafePointer(to: &vector) {
-            unsafe end.receive(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait)
+extension Incoming {
+    /// False when the stream or the connection is broken.
+    mutating func step(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, alone: Bool) -> Bool {
+        settle(end, stream, alone)
+        if lent == 0 && !ended && (alone || !rival) {
+            position = end.block.load64(Block.head)
+            var vector = unsafe iovec(iov_base: buffer, iov_len: alone ? Incoming.size : portion)
+            let got = unsafe withUnsafePointer(to: &vector) {
+                unsafe end.receive(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.peek)
+            }
+            if got == 0 { ended = true }
+            if got < 0 && got != -Int(EAGAIN) { return false }
+            if got > 0 {
+                let wrote = unsafe sk_sendto(
+                    stream, buffer, got, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
+                if wrote < 0 && wrote != -Int(EAGAIN) { return false }
+                lent = max(wrote, 0)
+                settle(end, stream, alone)
+            }
         }
-        if got > 0 {
-            line.start = 0
-            line.count = got
-        } else if got == 0 {
-            line.ended = true
-        } else if got != -Int(EAGAIN) {
-            return false
+        if ended && lent == 0 && !closed {
+            _ = sk_shutdown(stream, 1)
+            closed = true
         }
+        return true
     }
-    if line.count > 0 {
-        let wrote = unsafe sk_sendto(
-            stream, line.buffer.advanced(by: line.start), line.count,
-            Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
-        if wrote > 0 {
-            line.start += wrote
-            line.count -= wrote
-        } else if wrote != -Int(EAGAIN) {
-            return false
-        }
-    }
-    if line.ended && line.count == 0 && !line.closed {
-        _ = sk_shutdown(stream, 1)
-        line.closed = true
-    }
-    return true
-}
 
-private func toRings(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ line: inout Pipeline) -> Bool {
-    if line.count == 0 && !line.ended {
-        let got = unsafe sk_recvfrom(stream, line.buffer, Pipeline.size, Int32(truncatingIfNeeded: Flag.dontWait))
-        if got > 0 {
-            line.start = 0
-            line.count = got
-        } else if got == 0 {
-            line.ended = true
-        } else if got != -Int(EAGAIN) && got != -Int(EINTR) {
-            return false
-        }
-    }
-    if line.count > 0 {
-        var vector = unsafe iovec(iov_base: line.buffer.advanced(by: line.start), iov_len: line.count)
-        let wrote = unsafe withUnsafePointer(to: &vector) {
-            unsafe end.send(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.noSignal)
-        }
-        if wrote > 0 {
-            line.start += wrote
-            line.count -= wrote
-        } else if wrote != -Int(EAGAIN) {
-            return false
+    /// Takes out of the ring what the other side has read, or alone can read.
+    private mutating func settle(_ end: Endpoint, _ stream: Int32, _ alone: Bool) {
+        guard lent > 0 else { return }
+        var queued: Int32 = 0
+        if !alone { _ = unsafe sk_ioctl(stream, 0x5411 /* SIOCOUTQ */, &queued) }
+        if queued == 0 {
+            if end.skip(lent, from: position) {
+                unsafe end.wakeWriter(end.local.pointee.descriptor)
+                portion = min(portion * 2, Incoming.portionAtMost)
+            } else {
+                rival = true
+            }
+            lent = 0
+        } else if end.block.load64(Block.head) != position {
+            rival = true
+            lent = 0
         }
     }
-    if line.ended && line.count == 0 && !line.closed {
-        _ = end.shutDown(descriptor, how: 1)
-        line.closed = true
-    }
-    return true
 }
 
-// MARK: - exec
-
-/// What an exec has put in place of endpoints, to be undone if it fails.
-private struct Departures {
-    static let maximum = 64
-    var count = 0
-    var replaced = InlineArray<64, Int32>(repeating: -1)
-    var originals = InlineArray<64, Int32>(repeating: -1)
-    var words = InlineArray<64, UInt>(repeating: 0)
-    var relays = InlineArray<64, Int32>(repeating: -1)
-    var gates = InlineArray<64, Int32>(repeating: -1)
-}
-
-/// Runs an exec with every endpoint that the new image inherits replaced by a relay's stream.
-func withRelays(_ exec: () -> Int32) -> Int32 {
-    guard let table = unsafe descriptorTable else { return exec() }
-    var left = Departures()
-    for number in 0..<programEnd {
-        let word = unsafe table[number].load(ordering: .relaxed)
-        guard word & 7 == Kind.endpoint.rawValue, left.count < Departures.maximum,
-            sk_fcntl(Int32(number), F_GETFD, 0) & 1 == 0
-        else { continue }
-        leave(Int32(number), word, &left)
-    }
-    let result = exec()
-    let error = sk_errno()
-    for index in 0..<left.count { comeBack(index, &left) }
-    sk_set_errno(error)
-    return result
-}
-
-private func leave(_ number: Int32, _ word: UInt, _ left: inout Departures) {
-    var stream: Int32 = -1
-    var gate: Int32 = -1
-    // Several numbers of one end share one relay.
-    for earlier in 0..<left.count where left.words[earlier] == word { stream = left.relays[earlier] }
-    if stream < 0 {
-        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
-        guard let relay = startRelay(end, number) else { return }
-        stream = hide(relay.stream)
-        gate = hide(relay.gate)
-    }
-    let original = hiddenCopy(of: number)
-    guard stream >= 0, original >= 0, sk_dup3(stream, number, 0) >= 0 else { return }
-    clearEntry(number)
-    left.replaced[left.count] = number
-    left.originals[left.count] = original
-    left.words[left.count] = word
-    left.relays[left.count] = stream
-    left.gates[left.count] = gate
-    left.count += 1
-}
-
-private func comeBack(_ index: Int, _ left: inout Departures) {
-    _ = sk_dup3(left.originals[index], left.replaced[index], 0)
-    _ = sk_close(left.originals[index])
-    unsafe setEntry(left.replaced[index], UnsafeRawPointer(bitPattern: left.words[index] & ~7), .endpoint)
-    if left.gates[index] >= 0 { Relay(stream: left.relays[index], gate: left.gates[index]).callBack() }
-}
-
-public typealias Strings = UnsafePointer<UnsafeMutablePointer<CChar>?>
-typealias ExecuteCall = @convention(c) (UnsafePointer<CChar>?, Strings?) -> Int32
-typealias ExecuteEnvironmentCall = @convention(c) (UnsafePointer<CChar>?, Strings?, Strings?) -> Int32
-typealias ExecuteDescriptorCall = @convention(c) (Int32, Strings?, Strings?) -> Int32
-
-@c(execve) public func hookExecute(
-    _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
-) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execve"), to: ExecuteEnvironmentCall.self)
-    return withRelays { unsafe call(path, arguments, environment) }
-}
-
-@c(execv) public func hookExecuteV(_ path: UnsafePointer<CChar>?, _ arguments: Strings?) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execv"), to: ExecuteCall.self)
-    return withRelays { unsafe call(path, arguments) }
-}
-
-@c(execvp) public func hookExecuteVP(_ file: UnsafePointer<CChar>?, _ arguments: Strings?) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execvp"), to: ExecuteCall.self)
-    return withRelays { unsafe call(file, arguments) }
-}
-
-@c(execvpe) public func hookExecuteVPE(
-    _ file: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
-) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execvpe"), to: ExecuteEnvironmentCall.self)
-    return withRelays { unsafe call(file, arguments, environment) }
-}
-
-@c(fexecve) public func hookExecuteDescriptor(_ file: Int32, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("fexecve"), to: ExecuteDescriptorCall.self)
-    return withRelays { unsafe call(file, arguments, environment) }
-}
-
-// MARK: - Passing descriptors
-
-/// Sends a message whose control part has descriptors of ours: a stranger gets a relay's stream.
-func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) -> Int {
-    let length = unsafe Int(message.pointee.msg_controllen)
-    guard let copy = unsafe malloc(max(length, 1)) else { return -Int(ENOMEM) }
-    defer { unsafe free(copy) }
-    unsafe memcpy(copy, message.pointee.msg_control, length)
-    var changed = unsafe message.pointee
-    unsafe changed.msg_control = unsafe copy
-    var streams = InlineArray<32, Int32>(repeating: -1)
-    var count = 0
-    var control = unsafe sk_cmsg_first(&changed)
-    while let header = unsafe control {
-        let numbers = unsafe sk_cmsg_descriptors(header)
-        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
-            guard let end = unsafe endpoint(numbers![index]), count < 32,
-                let relay = unsafe startRelay(end, numbers![index])
-            else { continue }
-            relay.begin()
-            unsafe numbers![index] = relay.stream
-            streams[count] = relay.stream
-            count += 1
+extension Outgoing {
+    mutating func step(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) -> Bool {
+        if count == 0 && !ended {
+            let got = unsafe sk_recvfrom(stream, buffer, Outgoing.size, Int32(truncatingIfNeeded: Flag.dontWait))
+            if got > 0 {
+                start = 0
+                count = got
+            } else if got == 0 {
+                ended = true
+            } else if got != -Int(EAGAIN) && got != -Int(EINTR) {
+                return false
+            }
         }
-        unsafe control = unsafe sk_cmsg_next(&changed, header)
-    }
-    let result = unsafe sk_sendmsg(descriptor, &changed, flags)
-    for index in 0..<count { _ = sk_close(streams[index]) }
-    return result
-}
-
-/// Whether a message passes a descriptor that is an endpoint.
-func passesEndpoints(_ message: UnsafeMutablePointer<msghdr>) -> Bool {
-    guard unsafe descriptorTable != nil, unsafe message.pointee.msg_controllen > 0 else { return false }
-    var control = unsafe sk_cmsg_first(message)
-    while let header = unsafe control {
-        let numbers = unsafe sk_cmsg_descriptors(header)
-        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) where unsafe endpoint(numbers![index]) != nil {
-            return true
+        if count > 0 {
+            var vector = unsafe iovec(iov_base: buffer.advanced(by: start), iov_len: count)
+            let wrote = unsafe withUnsafePointer(to: &vector) {
+                unsafe end.send(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.noSignal)
+            }
+            if wrote > 0 {
+                start += wrote
+                count -= wrote
+            } else if wrote != -Int(EAGAIN) {
+                return false
+            }
         }
-        unsafe control = unsafe sk_cmsg_next(message, header)
+        if ended && count == 0 && !closed {
+            _ = end.shutDown(descriptor, how: 1)
+            closed = true
+        }
+        return true
     }
-    return false
 }

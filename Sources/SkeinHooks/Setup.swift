@@ -38,6 +38,7 @@ func setUp() {
     readSpinPolicy()
     openRuntimeFolder()
     unsafe rules.enabled = isTranslating()
+    if unsafe rules.enabled { adoptHeirs() }
 }
 
 /// A program that links libskein.so and runs under the translating header has these hooks twice. Then

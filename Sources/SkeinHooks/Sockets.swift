@@ -57,13 +57,9 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
         _ = unsafe sk_listen(socket.pointee.hidden, max(backlog, 64))
         return
     }
-    var raw = InlineArray<4, UInt64>(repeating: 0)
-    var length: UInt32 = 32
-    let bound = unsafe withUnsafeMutableBytes(of: &raw) { bytes -> Address? in
-        guard unsafe sk_getsockname(descriptor, bytes.baseAddress!, &length) == 0 else { return nil }
-        return unsafe Address(bytes.baseAddress!, length: length)
+    guard let bound = boundAddress(descriptor), unsafe rules.allows(bound), let cookie = cookie(of: descriptor) else {
+        return
     }
-    guard let bound, unsafe rules.allows(bound), let cookie = cookie(of: descriptor) else { return }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
     guard made >= 0 else { return }
     let hidden = hide(Int32(made))
@@ -75,6 +71,13 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
         return
     }
     unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
+    unsafe beginTranslating(descriptor, socket, hidden, bound)
+}
+
+/// The TCP listener has a hidden one beside it from now on.
+func beginTranslating(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ hidden: Int32, _ bound: Address
+) {
     // Accept must never block in the kernel on one queue while the other has a connection.
     _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
     unsafe socket.pointee.hidden = hidden
@@ -179,7 +182,7 @@ private func connectThroughMemory(
     return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
 }
 
-private func boundAddress(_ descriptor: Int32) -> Address? {
+func boundAddress(_ descriptor: Int32) -> Address? {
     var raw = InlineArray<4, UInt64>(repeating: 0)
     var length: UInt32 = 32
     return unsafe withUnsafeMutableBytes(of: &raw) { bytes in
@@ -256,6 +259,10 @@ private func accept(
     guard flags & ~(Flag.nonBlock | Flag.closeOnExec) == 0 else { return -Int(EINVAL) }
     let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
     while true {
+        if unsafe socket.pointee.hidden < 0 {
+            let accepted = unsafe real.accept4!(descriptor, address, length, flags)
+            return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
+        }
         for attempt in 0..<2 {
             let memoryFirst = unsafe (attempt == 0) == socket.pointee.turn
             let result =
@@ -271,6 +278,8 @@ private func accept(
         if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
         let error = unsafe waitForConnection(descriptor, socket, start)
         if error != 0 { return -error }
+        // Another thread may have closed it meanwhile.
+        guard unsafe streamSocket(descriptor) == socket else { return -Int(EBADF) }
     }
 }
 
@@ -312,7 +321,14 @@ private func acceptFromMemory(
     }
     while true {
         let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
-        guard accepted >= 0 else { return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted }
+        guard accepted >= 0 else {
+            // Shut: by a process that passed the listener on to a program without us.
+            if unsafe accepted == -Int(EINVAL) && !socket.pointee.isSTP {
+                unsafe stopTranslating(socket)
+                return -Int(EAGAIN)
+            }
+            return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted
+        }
         let descriptor = Int32(accepted)
         switch unsafe acceptEnd(descriptor, bound: socket.pointee.bound4or6) {
         case .endpoint(let end): return unsafe finishAccept(end, descriptor, socket, address, length, flags)
@@ -320,6 +336,21 @@ private func acceptFromMemory(
         case .again: unsafe keepPending(socket, descriptor)
         }
     }
+}
+
+/// The hidden listener is dead: the listener is TCP's alone.
+private func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    let hidden = unsafe socket.pointee.hidden
+    unfollowPending(hidden)
+    clearEntry(hidden)
+    _ = sk_close(hidden)
+    unsafe socket.pointee.hidden = -1
+    for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
+        unsafe setEntry(Int32(number), socket, .stream)
+        unsafe showOwnBlocking(Int32(number), socket)
+    }
+    if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
+    unsafe socket.pointee.record = nil
 }
 
 private func finishAccept(

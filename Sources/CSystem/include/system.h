@@ -17,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -87,6 +88,9 @@ static inline long sk_lseek(int fd, off_t offset, int whence) {
 }
 static inline long sk_openat(int folder, const char *path, int flags, unsigned mode) {
     return sk_syscall6(SYS_openat, folder, SK_P(path), flags, (long)mode, 0, 0);
+}
+static inline long sk_access(const char *path, int mode) {
+    return sk_syscall6(SYS_faccessat, -100, SK_P(path), mode, 0, 0, 0);
 }
 static inline long sk_mkdirat(int folder, const char *path, unsigned mode) {
     return sk_syscall6(SYS_mkdirat, folder, SK_P(path), (long)mode, 0, 0, 0);
@@ -397,6 +401,73 @@ static inline void *sk_open_cookie(
     return fopencookie(cookie, mode, functions);
 }
 
+// MARK: posix_spawn's actions, which the C library has no calls to read
+
+/* The C library's own layout, the same since posix_spawn exists; tags beyond those known are refused. */
+struct sk_spawn_action {
+    int tag; /* close, dup2, open, chdir, fchdir, closefrom, tcsetpgrp */
+    union {
+        struct { int fd, target; } dup;
+        struct { int fd; char *path; int flags; mode_t mode; } open;
+        struct { char *path; } chdir;
+    };
+};
+
+static inline const struct sk_spawn_action *sk_spawn_list(const posix_spawn_file_actions_t *actions) {
+    return (const struct sk_spawn_action *)(const void *)actions->__actions;
+}
+
+/* By name: the younger ones would tie the libraries to a young C library. Who has the tag has the call. */
+typedef int (*sk_spawn_adder)(posix_spawn_file_actions_t *, ...);
+static inline sk_spawn_adder sk_spawn_new_action(const char *name) {
+    return (sk_spawn_adder)dlsym(RTLD_DEFAULT, name);
+}
+
+/* Makes an empty list; not 0 where the program's own can't be copied behind it. */
+static inline int sk_spawn_begin(posix_spawn_file_actions_t *own, const posix_spawn_file_actions_t *actions) {
+    if (actions) {
+        if (actions->__used < 0 || actions->__used > actions->__allocated) return EINVAL;
+        for (int index = 0; index < actions->__used; index++)
+            if (sk_spawn_list(actions)[index].tag < 0 || sk_spawn_list(actions)[index].tag > 6) return EINVAL;
+    }
+    return posix_spawn_file_actions_init(own);
+}
+
+static inline int sk_spawn_append(posix_spawn_file_actions_t *own, const posix_spawn_file_actions_t *actions) {
+    int error = 0;
+    for (int index = 0; actions && index < actions->__used && error == 0; index++) {
+        const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
+        switch (action->tag) {
+        case 0: error = posix_spawn_file_actions_addclose(own, action->dup.fd); break;
+        case 1: error = posix_spawn_file_actions_adddup2(own, action->dup.fd, action->dup.target); break;
+        case 2:
+            error = posix_spawn_file_actions_addopen(
+                own, action->open.fd, action->open.path, action->open.flags, action->open.mode);
+            break;
+        case 3: error = sk_spawn_new_action("posix_spawn_file_actions_addchdir_np")(own, action->chdir.path); break;
+        case 4: error = sk_spawn_new_action("posix_spawn_file_actions_addfchdir_np")(own, action->dup.fd); break;
+        case 5: error = sk_spawn_new_action("posix_spawn_file_actions_addclosefrom_np")(own, action->dup.fd); break;
+        case 6: error = sk_spawn_new_action("posix_spawn_file_actions_addtcsetpgrp_np")(own, action->dup.fd); break;
+        }
+    }
+    return error;
+}
+
+/* Whether the actions copy the descriptor to another number, and whether they put another in its place. */
+static inline int sk_spawn_duplicates(const posix_spawn_file_actions_t *actions, int fd) {
+    for (int index = 0; actions && index < actions->__used; index++)
+        if (sk_spawn_list(actions)[index].tag == 1 && sk_spawn_list(actions)[index].dup.fd == fd) return 1;
+    return 0;
+}
+static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, int fd) {
+    for (int index = 0; actions && index < actions->__used; index++) {
+        const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
+        if (action->tag == 1 && action->dup.target == fd) return 1;
+        if (action->tag == 2 && action->open.fd == fd) return 1;
+    }
+    return 0;
+}
+
 // MARK: Finding what the hooks stand in for
 
 /* Calls these around every fork that the C library makes. */
@@ -412,6 +483,14 @@ static inline const char *sk_environment(const char *name) {
     for (char **entry = environ; entry && *entry; entry++)
         if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=') return *entry + length + 1;
     return 0;
+}
+static inline char *const *sk_environ(void) { return environ; }
+static inline void sk_environment_remove(const char *name) {
+    size_t length = strlen(name);
+    char **kept = environ;
+    for (char **entry = environ; entry && *entry; entry++)
+        if (strncmp(*entry, name, length) != 0 || (*entry)[length] != '=') *kept++ = *entry;
+    if (kept) *kept = 0;
 }
 static inline int sk_is_secure(void) {
     extern unsigned long getauxval(unsigned long);

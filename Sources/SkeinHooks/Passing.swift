@@ -1,0 +1,46 @@
+import CSystem
+
+// SCM_RIGHTS: a descriptor of ours that is sent to another process.
+
+/// Sends a message whose control part has descriptors of ours: a stranger gets a relay's stream.
+func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) -> Int {
+    let length = unsafe Int(message.pointee.msg_controllen)
+    guard let copy = unsafe malloc(max(length, 1)) else { return -Int(ENOMEM) }
+    defer { unsafe free(copy) }
+    unsafe memcpy(copy, message.pointee.msg_control, length)
+    var changed = unsafe message.pointee
+    unsafe changed.msg_control = unsafe copy
+    var streams = InlineArray<32, Int32>(repeating: -1)
+    var count = 0
+    var control = unsafe sk_cmsg_first(&changed)
+    while let header = unsafe control {
+        let numbers = unsafe sk_cmsg_descriptors(header)
+        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
+            guard let end = unsafe endpoint(numbers![index]), count < 32,
+                let relay = unsafe startRelay(end, numbers![index])
+            else { continue }
+            relay.begin()
+            unsafe numbers![index] = relay.stream
+            streams[count] = relay.stream
+            count += 1
+        }
+        unsafe control = unsafe sk_cmsg_next(&changed, header)
+    }
+    let result = unsafe sk_sendmsg(descriptor, &changed, flags)
+    for index in 0..<count { _ = sk_close(streams[index]) }
+    return result
+}
+
+/// Whether a message passes a descriptor that is an endpoint.
+func passesEndpoints(_ message: UnsafeMutablePointer<msghdr>) -> Bool {
+    guard unsafe descriptorTable != nil, unsafe message.pointee.msg_controllen > 0 else { return false }
+    var control = unsafe sk_cmsg_first(message)
+    while let header = unsafe control {
+        let numbers = unsafe sk_cmsg_descriptors(header)
+        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) where unsafe endpoint(numbers![index]) != nil {
+            return true
+        }
+        unsafe control = unsafe sk_cmsg_next(message, header)
+    }
+    return false
+}
