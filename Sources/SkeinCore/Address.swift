@@ -54,6 +54,15 @@ package struct Address {
     package static let stpSize = 52
     package var isSTP: Bool { family == Address.stpFamily }
 
+    /// 127.0.0.1 and that port.
+    package static func loopback(_ port: UInt16) -> Address {
+        var address = Address()
+        address.family = UInt16(AF_INET)
+        address.high = 0x0100_007f
+        address.port = port
+        return address
+    }
+
     package init(stpPort: UInt16) {
         family = Address.stpFamily
         port = stpPort

@@ -56,13 +56,40 @@ package func peerCredentials(_ descriptor: Int32) -> (process: Int32, user: UInt
     return (credentials.0, credentials.1)
 }
 
-/// Makes the connecting end to the listener: a Unix socket on a number of its own, and its memory.
+/// Makes the connecting end to the TCP listener: a Unix socket on a number of its own, and its memory.
 package func connectEnd(
     to dialled: Address, from client: Address, listener: ListenerIdentity
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
-    let name = HiddenName(cookie: listener.cookie)
+    let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client) { peer in
+        peer.user == listener.user || peer.user == 0 ? listener.cookie : nil
+    }
+    made.endpoint?.setAddresses(local: client, peer: dialled)
+    return made
+}
+
+/// Makes the connecting end to the STP listener of the port that was dialled, for a client that speaks TCP.
+package func connectEndToSTP(
+    _ dialled: Address, from client: Address
+) -> (
+    endpoint: Endpoint?, descriptor: Int32, reason: Reason
+) {
+    guard unsafe process.folderInode != 0 else { return (nil, -1, .noListener) }
+    let name = unsafe HiddenName(device: process.folderDevice, inode: process.folderInode, port: dialled.port)
+    let made = connectEnd(name, Address(stpPort: dialled.port), Address(stpPort: client.port)) { peer in
+        mayServeSTP(dialled.port, user: peer.user) ? poolNumber(of: peer, port: dialled.port) : nil
+    }
+    made.endpoint?.setAddresses(local: client, peer: dialled)
+    return made
+}
+
+/// `pool` gives the number of the memory pool that is shared with such a server, nil for an impostor.
+private func connectEnd(
+    _ name: HiddenName, _ dialled: Address, _ client: Address, pool: ((process: Int32, user: UInt32)) -> UInt64?
+) -> (
+    endpoint: Endpoint?, descriptor: Int32, reason: Reason
+) {
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
     guard made >= 0 else { return (nil, -1, made == -Int(EMFILE) ? .noDescriptor : .kernelRefused) }
     let descriptor = Int32(made)
@@ -73,13 +100,26 @@ package func connectEnd(
     var address = name.address
     let connected = unsafe sk_connect(descriptor, &address, name.length)
     guard connected == 0 else { return fail(connected == -Int(EAGAIN) ? .backlogFull : .notUnderSkein) }
-    guard let server = peerCredentials(descriptor), server.user == listener.user || server.user == 0 else {
-        return fail(.otherUser)
-    }
-    let greeted = greet(over: descriptor, pool: listener.cookie, dialled: dialled, client: client)
+    guard let server = peerCredentials(descriptor), let number = pool(server) else { return fail(.otherUser) }
+    let greeted = greet(over: descriptor, pool: number, dialled: dialled, client: client)
     guard let endpoint = greeted.endpoint else { return fail(greeted.reason) }
-    endpoint.setAddresses(local: client, peer: dialled)
     return (endpoint, descriptor, .none)
+}
+
+/// Whether a listener of that user may answer for the STP port: a name alone proves nothing. Ports below
+/// 1024 are root's, and where TCP listens the port belongs to that listener.
+package func mayServeSTP(_ port: UInt16, user: UInt32) -> Bool {
+    if unsafe user == 0 || user == process.effectiveUser { return true }
+    if port < 1024 { return false }
+    return findListener(.loopback(port)) == nil
+}
+
+/// A number for the memory shared with an STP server's process, so that its successor on the port never
+/// gets it.
+package func poolNumber(of peer: (process: Int32, user: UInt32), port: UInt16) -> UInt64 {
+    var hash = UInt64(UInt32(bitPattern: peer.process)) << 32 | UInt64(peer.user)
+    hash = (hash ^ UInt64(port)) &* 0x9e37_79b9_7f4a_7c15
+    return (hash ^ (hash >> 29)) | 1 << 63
 }
 
 /// Makes the connecting end's memory, from the pool of that number, and sends the hello over a
@@ -158,6 +198,7 @@ private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) ->
     let dialled = hello.dialled.unmapped()
     let listening = bound.unmapped()
     guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }
+    if bound.isIPv4 && !dialled.isIPv4 { return false }
     guard hello.client.port >= 1024 || user == 0 else { return false }
     guard hello.client.unmapped().sameHost(as: dialled) else { return false }
     if listening.isAny { return isLocal(dialled) }

@@ -150,14 +150,7 @@ private func connectThroughMemory(
     } else {
         client.port = nextClientPort()
     }
-    guard let listener = findListener(target) else { return (false, 0, .noListener) }
-    var made = connectEnd(to: target, from: client, listener: listener)
-    // What was remembered of the listener may be out of date.
-    if made.reason == .notUnderSkein, forgetListener(target), let now = findListener(target) {
-        made = connectEnd(to: target, from: client, listener: now)
-    }
-    // The server that had the connection went away before it was greeted: another may hold the listener.
-    if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, listener: listener) }
+    let made = reach(target, from: client)
     guard let end = made.endpoint else { return (false, 0, made.reason) }
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
@@ -180,6 +173,26 @@ private func connectThroughMemory(
     unsafe giveBack(socket)
     replay(registrations, descriptor, end)
     return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
+}
+
+/// The end that connects to whoever listens there: a TCP listener under Skein, or an STP listener.
+private func reach(
+    _ target: Address, from client: Address
+) -> (
+    endpoint: Endpoint?, descriptor: Int32, reason: Reason
+) {
+    guard let listener = findListener(target) else {
+        let made = connectEndToSTP(target, from: client)
+        return made.endpoint == nil ? (nil, -1, .noListener) : made
+    }
+    var made = connectEnd(to: target, from: client, listener: listener)
+    // What was remembered of the listener may be out of date.
+    if made.reason == .notUnderSkein, forgetListener(target), let now = findListener(target) {
+        made = connectEnd(to: target, from: client, listener: now)
+    }
+    // The server that had the connection went away before it was greeted: another may hold the listener.
+    if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, listener: listener) }
+    return made
 }
 
 func boundAddress(_ descriptor: Int32) -> Address? {

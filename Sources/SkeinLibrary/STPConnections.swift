@@ -45,9 +45,9 @@ private func reach(
     var address = name.address
     let result = unsafe sk_connect(descriptor, &address, name.length)
     if result == 0, let peer = peerCredentials(descriptor) {
-        if mayHave(port, peer.user) {
+        if mayServeSTP(port, user: peer.user) {
             server = unsafe Server(
-                pool: poolName(peer, port), dialled: Address(stpPort: port),
+                pool: poolNumber(of: peer, port: port), dialled: Address(stpPort: port),
                 client: Address(stpPort: socket.pointee.stp.port))
             return 0
         }
@@ -56,10 +56,7 @@ private func reach(
         if result == -Int(EAGAIN) { return fail(EAGAIN, .queue) }
         return result == 0 ? fail(ECONNREFUSED, .system) : end(result)
     }
-    var target = Address()
-    target.port = port
-    target.family = UInt16(AF_INET)
-    target.high = 0x0100_007f
+    var target = Address.loopback(port)
     if unsafe reachTCP(descriptor, socket, target, &server) { return 0 }
     target.family = UInt16(AF_INET6)
     target.high = 0
@@ -83,25 +80,6 @@ private func reachTCP(
     client.port = unsafe socket.pointee.stp.port
     server = Server(pool: listener.cookie, dialled: target, client: client)
     return true
-}
-
-/// Whether a listener of that user may answer for the port: a name alone proves nothing. Ports below
-/// 1024 are root's, and where TCP listens the port belongs to that listener.
-private func mayHave(_ port: UInt16, _ user: UInt32) -> Bool {
-    if unsafe user == 0 || user == process.effectiveUser { return true }
-    if port < 1024 { return false }
-    var target = Address()
-    target.port = port
-    target.family = UInt16(AF_INET)
-    target.high = 0x0100_007f
-    return findListener(target) == nil
-}
-
-/// A number for the server's process, so that its successor on the port never gets its memory.
-private func poolName(_ peer: (process: Int32, user: UInt32), _ port: UInt16) -> UInt64 {
-    var hash = UInt64(UInt32(bitPattern: peer.process)) << 32 | UInt64(peer.user)
-    hash = (hash ^ UInt64(port)) &* 0x9e37_79b9_7f4a_7c15
-    return (hash ^ (hash >> 29)) | 1 << 63
 }
 
 /// Puts a fresh Unix socket in the place of a spent one.

@@ -101,6 +101,20 @@ END
     holds "a TCP server without the header is no STP server" [ $? = 11 ]
     kill $server
     wait $server 2>/dev/null
+    "$programs/library-server" "$work/received" >"$work/ready" &
+    server=$!
+    sleep 0.3
+    cat >"$work/connect.py" <<'END'
+import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
+print(*connection.getpeername())
+connection.sendall(b"from a TCP program")
+END
+    port=$(cut -d' ' -f2 "$work/ready")
+    shown=$(LD_PRELOAD="$PWD/build/lib/libskein-preload.so" timeout 10 python3 "$work/connect.py" "$port")
+    holds "a TCP client under the header reaches an STP server" [ "$shown" = "127.0.0.1 $port" ]
+    wait $server
+    holds "and its bytes arrive" [ "$(cat "$work/received")" = "from a TCP program" ]
     # The library and the header in one process: the library's hooks do both kinds.
     for name in bytes waiting; do
         timeout -k 5 120 env LD_PRELOAD="$PWD/build/lib/libskein-preload.so" "$programs/library-$name" >"$work/out" 2>&1
