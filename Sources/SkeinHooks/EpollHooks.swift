@@ -238,14 +238,8 @@ func followListener(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSo
 func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int32) {
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
-            for index in 0..<body.limit
-            where unsafe body.members![index].kind == .hidden
-                && body.members![index].descriptor == socket.pointee.hidden
-            {
-                let visible = unsafe Int32(truncatingIfNeeded: body.members![index].seenTail)
-                if let owner = body.find(visible) { body.addHidden(owner, pending) }
-                return
-            }
+            guard let owner = unsafe body.owner(ofHidden: socket.pointee.hidden) else { return }
+            body.addHidden(owner, pending)
         }
     }
 }
@@ -263,8 +257,8 @@ func forgetRegistrations(_ descriptor: Int32) {
     }
 }
 
-func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>) {
-    unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local) } }
+func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>, _ descriptor: Int32) {
+    unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local, descriptor) } }
 }
 
 /// Wakes who sleeps on a set with that end; how many sleepers of the kind are sets.

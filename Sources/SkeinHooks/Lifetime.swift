@@ -44,7 +44,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
         let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
         unsafe local.pointee.descriptors -= 1
         if unsafe local.pointee.descriptors == 0 {
-            if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local) }
+            if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local, descriptor) }
             let end = unsafe Endpoint(local)
             end.setSignals(false)
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {

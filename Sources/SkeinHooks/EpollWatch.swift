@@ -1,0 +1,289 @@
+import CSystem
+
+// What a set looks at itself, what it leaves to the kernel, and what it reports.
+
+extension EpollSet {
+    private static let idleSleeps: UInt16 = 16
+
+    // MARK: Watching and arming
+
+    mutating func watch(_ index: Int) {
+        if unsafe members![index].place >= 0 { return }
+        unsafe members![index].place = Int32(watchedCount)
+        unsafe members![index].idle = 0
+        unsafe watched![watchedCount] = Int32(index)
+        watchedCount += 1
+    }
+
+    mutating func unwatch(_ index: Int) {
+        let place = unsafe Int(members![index].place)
+        guard place >= 0 else { return }
+        unsafe members![index].place = -1
+        watchedCount -= 1
+        if place == watchedCount { return }
+        let last = unsafe watched![watchedCount]
+        unsafe watched![place] = last
+        unsafe members![Int(last)].place = Int32(place)
+    }
+
+    /// Another thread sleeps on this set already: it must see the bell, or what is ready now. A Unix
+    /// socket can always be written to, so asking for that wakes it.
+    func wakeSleepers(_ index: Int) {
+        guard sleeping > 0 else { return }
+        arm(index)
+        if ready(index) != 0 {
+            _ = unsafe control(3, members![index].registered, pollIn | pollReadHangUp | pollOut, token | UInt64(index))
+        }
+    }
+
+    /// An own shutdown has changed how the end stands. Returns how many arms of that kind it has from here.
+    mutating func wakeSleepers(of local: UnsafeMutablePointer<LocalState>, _ kind: Arms) -> UInt32 {
+        var count: UInt32 = 0
+        for index in 0..<limit where unsafe members![index].kind == .endpoint && members![index].local == local {
+            watch(index)
+            wakeSleepers(index)
+            if unsafe members![index].armed && Arms(interest: members![index].events).contains(kind) { count += 1 }
+        }
+        return count
+    }
+
+    private func arm(_ index: Int) {
+        register(index)
+        if unsafe members![index].kind == .nested {
+            if let inner = unsafe epollSet(members![index].descriptor) { unsafe withLock(inner) { $0.armForOthers() } }
+        }
+        guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
+        unsafe members![index].armed = true
+        unsafe Endpoint(local).arm(Arms(interest: members![index].events))
+    }
+
+    /// Puts an endpoint into the kernel's set, by a number that it has now.
+    private func register(_ index: Int) {
+        guard unsafe members![index].kind == .endpoint, unsafe members![index].registered < 0,
+            unsafe !members![index].outOfKernel
+        else { return }
+        let number = unsafe members![index].local!.pointee.descriptor
+        let result = control(1, number, pollIn | pollReadHangUp, token | UInt64(index))
+        // A forked sibling may have put it there already, under this same place in its copy of the set.
+        if result == 0 || result == -Int(EEXIST) { unsafe members![index].registered = number }
+    }
+
+    func disarm(_ index: Int) {
+        guard unsafe members![index].armed, let local = unsafe members![index].local else { return }
+        unsafe members![index].armed = false
+        unsafe Endpoint(local).disarm(Arms(interest: members![index].events))
+    }
+
+    /// Whoever sleeps on this set from outside (a set within a set, poll on the set) needs every bell.
+    mutating func armForOthers() {
+        for place in 0..<watchedCount { unsafe arm(Int(watched![place])) }
+    }
+
+    /// A forked child shares the kernel's set; what its parent armed stays the parent's.
+    mutating func forgetArms() {
+        lockWords = 0
+        sleeping = 0
+        for index in 0..<limit where unsafe members![index].kind == .endpoint {
+            unsafe members![index].armed = false
+            watch(index)
+        }
+    }
+
+    // MARK: Looking
+
+    /// The bits to report of a member now, 0 for none.
+    private func ready(_ index: Int) -> UInt32 {
+        let member = unsafe members![index]
+        if member.disabled { return 0 }
+        if member.kind == .nested {
+            guard let inner = unsafe epollSet(member.descriptor) else { return 0 }
+            return unsafe withLock(inner) { $0.hasEvents() } ? pollIn & member.events : 0
+        }
+        let end = unsafe Endpoint(member.local!)
+        unsafe end.noticeHint(end.local.pointee.descriptor)
+        let all = end.readiness()
+        let bits = all & (member.events | pollError | pollHangUp)
+        if bits == 0 || member.events & epollEdge == 0 { return bits }
+        let edge =
+            unsafe member.fresh || end.peer.load64(Layout.tail) != member.seenTail
+            || bits & ~member.seenBits & ~pollOut != 0
+            // The peer's end is an edge also for who asked for EPOLLIN alone.
+            || all & ~member.seenBits & pollReadHangUp != 0
+            || (bits & pollOut != 0 && member.local!.pointee.wantsSpace)
+        return edge ? bits : 0
+    }
+
+    private func report(_ index: Int, _ bits: UInt32) {
+        if unsafe members![index].kind == .nested {
+            unsafe members![index].idle = 0
+            return
+        }
+        let end = unsafe Endpoint(members![index].local!)
+        unsafe members![index].idle = 0
+        unsafe members![index].fresh = false
+        unsafe members![index].seenTail = end.peer.load64(Layout.tail)
+        // What has come by now the program finds when it reads to the end, as edge-triggering has it.
+        unsafe members![index].seenBits = bits | end.readiness() & pollReadHangUp
+        if bits & pollOut != 0 { unsafe members![index].local!.pointee.wantsSpace = false }
+        if unsafe members![index].events & epollOneShot != 0 { unsafe members![index].disabled = true }
+    }
+
+    func anyReady() -> Bool {
+        for place in 0..<watchedCount where unsafe ready(Int(watched![place])) != 0 { return true }
+        return false
+    }
+
+    /// Fills `events` from the watched members; how many.
+    mutating func collect(_ events: UnsafeMutableRawPointer, _ maximum: Int) -> Int {
+        var found = 0
+        if cursor >= watchedCount { cursor = 0 }
+        let start = cursor
+        for step in 0..<watchedCount {
+            if found == maximum { break }
+            var place = start + step
+            if place >= watchedCount { place -= watchedCount }
+            let index = unsafe Int(watched![place])
+            let bits = ready(index)
+            if bits == 0 { continue }
+            unsafe sk_event_set(events, Int32(found), bits, members![index].data)
+            report(index, bits)
+            found += 1
+            cursor = place + 1
+        }
+        return found
+    }
+
+    /// Takes the kernel's events in, in place: ours become watched (and are reported by `collect`), the
+    /// rest stay. Returns how many stay.
+    mutating func absorb(_ events: UnsafeMutableRawPointer, _ count: Int) -> Int {
+        var kept = 0
+        for place in 0..<count {
+            var data: UInt64 = 0
+            let bits = unsafe sk_event_get(events, Int32(place), &data)
+            let index = Int(data & 0xffff_ffff)
+            guard data & 0xffff_ffff_0000_0000 == token else {
+                unsafe keep(events, &kept, bits, data)
+                continue
+            }
+            // Never the program's business, even if the registration is gone.
+            guard index < limit else { continue }
+            let member = unsafe members![index]
+            if member.kind == .hidden {
+                let shown = bits & ~(pollOut | pollHangUp)
+                if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
+            } else if member.kind == .nested {
+                watch(index)
+            } else if member.kind == .endpoint {
+                absorbEnd(index, bits)
+            }
+        }
+        return kept
+    }
+
+    /// Adds an event, or merges it with one of the same data: a listener has two queues.
+    private func keep(_ events: UnsafeMutableRawPointer, _ kept: inout Int, _ bits: UInt32, _ data: UInt64) {
+        for place in 0..<kept {
+            var other: UInt64 = 0
+            let before = unsafe sk_event_get(events, Int32(place), &other)
+            if other == data && before & pollIn != 0 && bits & pollIn != 0 { return }
+        }
+        unsafe sk_event_set(events, Int32(kept), bits, data)
+        kept += 1
+    }
+
+    private mutating func absorbEnd(_ index: Int, _ kernelSaid: UInt32) {
+        let member = unsafe members![index]
+        let end = unsafe Endpoint(member.local!)
+        let descriptor = unsafe end.local.pointee.descriptor
+        var said = kernelSaid
+        if said & (pollHangUp | pollError) != 0 {
+            // The event may be of an end that had this place before.
+            end.askKernel(descriptor)
+            if !end.has(EndFlag.hungUp) { said &= ~(pollHangUp | pollError) }
+        }
+        _ = end.afterKernel(said)
+        if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
+        if said & (pollHangUp | pollError) != 0 || end.has(EndFlag.deaf) { leaveKernel(index) }
+        // Another thread that sleeps on this set still needs the bell.
+        if sleeping == 0 { disarm(index) }
+        watch(index)
+        // One that leads to no event would wake every wait from now on.
+        if said & pollIn != 0 && ready(index) == 0 {
+            let own = unsafe members![index].armed ? Arms(interest: member.events) : []
+            if !end.drain(descriptor, for: member.disabled ? [] : Arms(interest: member.events), own: own) {
+                pauses = true
+            }
+        }
+    }
+
+    private mutating func leaveKernel(_ index: Int) {
+        if unsafe members![index].registered >= 0 { _ = unsafe control(2, members![index].registered, 0, 0) }
+        unsafe members![index].outOfKernel = true
+    }
+
+    /// For a set inside another wait: whether its own wait would report anything. Takes no event.
+    mutating func hasEvents() -> Bool {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint || members![index].kind == .nested {
+            if ready(index) != 0 { return true }
+        }
+        // What the kernel says counts only once our own bells are out of the way.
+        quieten()
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        var now = timespec(tv_sec: 0, tv_nsec: 0)
+        if unsafe sk_ppoll(&item, 1, &now, nil) <= 0 { return false }
+        return true
+    }
+
+    /// Takes bells that mean nothing any more out of the queues, and dead ends out of the kernel's set.
+    private mutating func quieten() {
+        for index in 0..<limit where unsafe members![index].kind == .endpoint && !members![index].outOfKernel {
+            let end = unsafe Endpoint(members![index].local!)
+            var item = unsafe pollfd(fd: end.local.pointee.descriptor, events: Int16(POLLIN), revents: 0)
+            var now = timespec(tv_sec: 0, tv_nsec: 0)
+            var bells = 0
+            while bells < 64, ready(index) == 0, unsafe !members![index].outOfKernel,
+                unsafe sk_ppoll(&item, 1, &now, nil) > 0
+            {
+                absorbEnd(index, UInt32(UInt16(bitPattern: item.revents)))
+                bells += 1
+            }
+        }
+    }
+
+    // MARK: Around a sleep
+
+    /// Arms what is watched; true when nothing came meanwhile and sleeping is right.
+    mutating func prepareSleep() -> Bool {
+        sleeping += 1
+        inCompany = false
+        var place = 0
+        while place < watchedCount {
+            let index = unsafe Int(watched![place])
+            arm(index)
+            if isInCompany(index) {
+                inCompany = true
+            } else if unsafe members![index].idle > EpollSet.idleSleeps && !members![index].outOfKernel
+                && members![index].kind == .endpoint && ready(index) == 0
+            {
+                unwatch(index)
+                continue
+            }
+            unsafe members![index].idle &+= 1
+            place += 1
+        }
+        return !anyReady()
+    }
+
+    /// Whether somebody else of this end sleeps too, so that our bell may be swallowed.
+    private func isInCompany(_ index: Int) -> Bool {
+        guard let local = unsafe members![index].local else { return false }
+        let end = unsafe Endpoint(local)
+        return unsafe end.hasOtherSleepers(than: Arms(interest: members![index].events)) || end.has(EndFlag.deaf)
+    }
+
+    mutating func endSleep() {
+        sleeping -= 1
+        if sleeping > 0 { return }
+        for place in 0..<watchedCount { unsafe disarm(Int(watched![place])) }
+    }
+}
