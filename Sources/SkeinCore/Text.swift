@@ -1,24 +1,29 @@
 import CSystem
 
-/// A short C string built without allocation: names of files and sockets, lines of the log.
-package struct Text {
-    private var bytes: InlineArray<256, UInt8> = InlineArray(repeating: 0)
+/// A C string of fewer than `size` bytes, built without allocation. What doesn't fit is cut off.
+package struct FixedText<let size: Int> {
+    private var bytes: InlineArray<size, UInt8> = InlineArray(repeating: 0)
     package private(set) var count = 0
+    /// Something was cut off.
+    package private(set) var isCut = false
 
     package init() {}
     package init(_ start: StaticString) { append(start) }
 
     package mutating func append(byte: UInt8) {
-        guard count < 255 else { return }
+        guard count < size - 1 else { return isCut = true }
         bytes[count] = byte
         count += 1
     }
     package mutating func append(_ text: StaticString) {
         for index in 0..<text.utf8CodeUnitCount { append(byte: unsafe text.utf8Start[index]) }
     }
+    package mutating func append(_ text: Span<UInt8>) {
+        for index in text.indices { append(byte: text[index]) }
+    }
     package mutating func append(cString: UnsafePointer<CChar>) {
         var index = 0
-        while unsafe cString[index] != 0 && index < 255 {
+        while unsafe cString[index] != 0 && !isCut {
             append(byte: UInt8(bitPattern: unsafe cString[index]))
             index += 1
         }
@@ -39,4 +44,13 @@ package struct Text {
             unsafe body(raw.baseAddress!.assumingMemoryBound(to: CChar.self))
         }
     }
+    /// The bytes, without the NUL, for the time of the call.
+    package func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
+        body(bytes.span.extracting(0..<count))
+    }
 }
+
+/// Names of sockets, lines of the log.
+package typealias Text = FixedText<256>
+/// A path of any length that the system takes.
+package typealias PathText = FixedText<4096>

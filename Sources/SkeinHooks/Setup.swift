@@ -3,25 +3,6 @@ import CSystem
 // Set-up of the library in a program: reads the environment, opens the table, finds the system's
 // functions. Writes nothing to descriptors 0 to 2: those may be a connection.
 
-/// Which connections may go over memory. From the environment: SKEIN_ONLY and SKEIN_NOT list ports,
-/// SKEIN_OFF switches everything off.
-struct Rules {
-    var enabled = false
-    /// SKEIN_STRICT: what can't go over memory fails (EHOSTUNREACH) instead of going over TCP.
-    var strict = false
-    var onlyCount = 0
-    var only = InlineArray<16, UInt16>(repeating: 0)
-    var notCount = 0
-    var not = InlineArray<16, UInt16>(repeating: 0)
-
-    func allows(_ address: Address) -> Bool {
-        for index in 0..<notCount where not[index] == address.port { return false }
-        if onlyCount == 0 { return true }
-        for index in 0..<onlyCount where only[index] == address.port { return true }
-        return false
-    }
-}
-
 @section(".init_array") @used
 let initialise: @convention(c) () -> Void = { setUp() }
 
@@ -31,11 +12,12 @@ func setUp() {
     if unsafe isSetUp { return }
     unsafe isSetUp = true
     unsafe realFunctions.find()
-    guard unsafe sk_environment("SKEIN_OFF") == nil, sk_is_secure() == 0 else { return }
+    guard sk_is_secure() == 0 else { return }
+    readRules()
+    guard unsafe rules.offOrigin == nil else { return }
     identifyProcess()
     unsafe process.noteHidden = { if $1 { setEntry($0, nil, .hidden) } else { clearEntry($0) } }
-    readRules()
-    readSpinPolicy()
+    unsafe process.spinPolicy = rules.spin.policy
     openRuntimeFolder()
     unsafe rules.enabled = isTranslating()
     if unsafe rules.enabled { adoptHeirs() }
@@ -47,51 +29,6 @@ private func isTranslating() -> Bool {
     if translates { return unsafe sk_next_symbol("STPsocket") == nil }
     guard let list = unsafe sk_environment("LD_PRELOAD") else { return false }
     return unsafe strstr(list, "libskein-preload") != nil
-}
-
-private func readRules() {
-    unsafe rules.strict = unsafe sk_environment("SKEIN_STRICT") != nil
-    if let list = unsafe sk_environment("SKEIN_ONLY") {
-        unsafe parsePorts(list) { port in
-            if unsafe rules.onlyCount < 16 {
-                unsafe rules.only[rules.onlyCount] = port
-                unsafe rules.onlyCount += 1
-            }
-        }
-    }
-    if let list = unsafe sk_environment("SKEIN_NOT") {
-        unsafe parsePorts(list) { port in
-            if unsafe rules.notCount < 16 {
-                unsafe rules.not[rules.notCount] = port
-                unsafe rules.notCount += 1
-            }
-        }
-    }
-}
-
-private func parsePorts(_ text: UnsafePointer<CChar>, _ body: (UInt16) -> Void) {
-    var value: UInt32 = 0
-    var digits = false
-    var index = 0
-    while true {
-        let byte = unsafe text[index]
-        if byte >= 48 && byte <= 57 {
-            value = min(value * 10 + UInt32(byte) - 48, 65536)
-            digits = true
-        } else {
-            if digits && value < 65536 { body(UInt16(value)) }
-            value = 0
-            digits = false
-            if byte == 0 { return }
-        }
-        index += 1
-    }
-}
-
-private func readSpinPolicy() {
-    guard let text = unsafe sk_environment("SKEIN_SPIN") else { return }
-    if unsafe strcmp(text, "off") == 0 { unsafe process.spinPolicy = .off }
-    if unsafe strcmp(text, "fixed") == 0 { unsafe process.spinPolicy = .fixed }
 }
 
 /// The user's own folder below the host's runtime folder, with the user's socket table. Its absence
@@ -164,12 +101,18 @@ func writeProgramName(_ record: SharedMemory) {
 
 /// A line in SKEIN_LOG for a connection that goes over TCP although both ends may be under Skein.
 func logFallBack(_ descriptor: Int32, _ reason: Reason) {
-    guard reason != .none, let path = unsafe sk_environment("SKEIN_LOG") else { return }
+    guard reason != .none else { return }
     var line = Text("skein: descriptor ")
     line.append(decimal: UInt64(descriptor))
     line.append(" goes over TCP: ")
     line.append(reason.text)
     line.append("\n")
+    writeToLog(line)
+}
+
+/// Appends to the file that SKEIN_LOG names, if it names one.
+func writeToLog<let size: Int>(_ line: FixedText<size>) {
+    guard let path = unsafe sk_environment("SKEIN_LOG") else { return }
     let file = unsafe sk_openat(-100, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o600)
     guard file >= 0 else { return }
     _ = unsafe line.withCString { unsafe sk_write(Int32(file), $0, line.count) }

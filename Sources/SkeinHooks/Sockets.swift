@@ -3,9 +3,6 @@ import CSystem
 // Making, naming and connecting sockets. A TCP socket is the kernel's until it is connected to a
 // listener of this host that is under Skein too.
 
-/// Rules of this process, from the environment (`Setup.swift`).
-nonisolated(unsafe) var rules = Rules()
-
 // MARK: socket, bind, listen
 
 @c(socket) public func hookSocket(_ family: Int32, _ type: Int32, _ protocolNumber: Int32) -> Int32 {
@@ -105,7 +102,7 @@ func beginTranslating(
     if let target = unsafe Address(address, length: length) {
         let outcome = unsafe connectThroughMemory(descriptor, socket, target)
         if outcome.connected { return Int32(finish(outcome.result)) }
-        if unsafe rules.strict && outcome.reason != .refusedByRule {
+        if unsafe rules.isStrict && outcome.reason != .refusedByRule {
             logFallBack(descriptor, outcome.reason)
             return Int32(finish(-Int(EHOSTUNREACH)))
         }
@@ -300,12 +297,19 @@ private func acceptFromKernel(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
     let accepted = unsafe sk_accept4(descriptor, address, length, flags)
-    if unsafe accepted >= 0 && rules.strict {
+    if accepted >= 0 && mustRefuse(Int32(accepted)) {
         _ = sk_close(Int32(accepted))
         return -Int(EAGAIN)
     }
     if accepted >= 0 { withProcessLock { unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1) } }
     return accepted
+}
+
+/// Whether a plain client came by TCP where no rule sent it there, and --strict leaves it no other way.
+private func mustRefuse(_ accepted: Int32) -> Bool {
+    guard unsafe rules.isStrict else { return false }
+    guard let dialled = boundAddress(accepted) else { return true }
+    return unsafe rules.allows(dialled)
 }
 
 private func acceptFromMemory(

@@ -23,8 +23,7 @@ let translates = false
 func becomeReady() -> Bool {
     setUp()
     unsafe process.keepsMemory = true
-    if unsafe sk_environment("SKEIN_OFF") != nil { return fail(EPERM, .off) == 0 }
-    if sk_is_secure() != 0 { return fail(EPERM, .off) == 0 }
+    if unsafe sk_is_secure() != 0 || rules.offOrigin != nil { return fail(EPERM, .off) == 0 }
     if unsafe process.group[0] == 0 { readNames() }
     if unsafe process.folderError != 0 { openRuntimeFolder() }
     let error = unsafe process.folderError

@@ -10,7 +10,7 @@ enum STPCode: Int32 {
     var text: StaticString {
         switch self {
         case .none: "No STP error"
-        case .off: "Skein is switched off here: unset SKEIN_OFF; a setuid program can't use it"
+        case .off: "Skein is switched off here: by SKEIN_OFF, by 'off' in skein.conf, or because the program is setuid"
         case .folder:
             "The runtime folder can't be opened: make it with 'mkdir -m 1777 /run/skein', or set SKEIN_DIR to a folder of your own"
         case .unsafeFolder:

@@ -14,6 +14,8 @@ if not os.access(harness.SKEIN, os.X_OK):
 
 # They ask the command for its version as they are read.
 import ls_tests  # noqa: E402,F401
+import rule_file_tests  # noqa: E402,F401
+import rule_tests  # noqa: E402,F401
 import run_tests  # noqa: E402,F401
 import why_tests  # noqa: E402,F401
 
@@ -21,6 +23,7 @@ import why_tests  # noqa: E402,F401
 def main():
     with tempfile.TemporaryDirectory(prefix="skein-commands-") as folder:
         os.chmod(folder, 0o755)
+        os.environ["XDG_CONFIG_HOME"] = folder  # where no rules of the tester's own are
         return harness.run_all(pathlib.Path(folder))
 
 

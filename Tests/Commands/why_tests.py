@@ -108,7 +108,9 @@ def _(folder):
 
 @test("a rule is named as the reason, seen from either end")
 def _(folder):
-    for number, (rule, words) in enumerate(((["--not", "PORT"], "excludes port"), (["--only", "9"], "allows other ports alone"))):
+    for number, (rule, words) in enumerate(
+            ((["--not", "PORT"], "the rule 'not' of --not (SKEIN_NOT) excludes 127.0.0.1:"),
+             (["--only", "9"], "the rule 'only' of --only (SKEIN_ONLY) leaves out 127.0.0.1:"))):
         place = folder / str(number)
         place.mkdir()
         server_says, client_says, *_ = pair(place, client_run=rule)

@@ -492,8 +492,10 @@ static inline void sk_environment_remove(const char *name) {
         if (strncmp(*entry, name, length) != 0 || (*entry)[length] != '=') *kept++ = *entry;
     if (kept) *kept = 0;
 }
+extern unsigned long getauxval(unsigned long);
+/// The path that exec was called with; NULL when the kernel hasn't said.
+static inline const char *sk_executed_path(void) { return (const char *)getauxval(31 /* AT_EXECFN */); }
 static inline int sk_is_secure(void) {
-    extern unsigned long getauxval(unsigned long);
     return getauxval(23 /* AT_SECURE */) != 0;
 }
 

@@ -5,6 +5,11 @@ extension Address {
     /// As programs write it: 127.0.0.1:80, [::1]:80, [::ffff:127.0.0.1]:80. An STP address is a port of this host.
     var text: String {
         if isSTP { return "stp:\(port)" }
+        return isIPv4 ? "\(hostText):\(port)" : "[\(hostText)]:\(port)"
+    }
+
+    /// The same without the port.
+    var hostText: String {
         var host = [UInt8](repeating: 0, count: 16)
         for index in 0..<8 {
             host[index] = UInt8(truncatingIfNeeded: high >> UInt64(8 * index))
@@ -12,8 +17,7 @@ extension Address {
         }
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         _ = unsafe inet_ntop(Int32(family), &host, &text, socklen_t(text.count))
-        let name = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        return isIPv4 ? "\(name):\(port)" : "[\(name)]:\(port)"
+        return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import struct SkeinCore.Rules
 
 /// `skein run`: starts an unmodified program with the translating header, in place of itself.
 struct Run: ParsableCommand {
@@ -16,11 +17,15 @@ struct Run: ParsableCommand {
     /// When a waiting end looks at the ring again before it sleeps.
     enum Spin: String, ExpressibleByArgument, CaseIterable { case off, adaptive, fixed }
 
-    @Option(help: "Use shared memory for these ports alone.", transform: PortList.init)
-    var only: PortList?
+    @Option(
+        help: ArgumentHelp("Use shared memory for these ports and addresses alone.", valueName: "terms"),
+        transform: Terms.init)
+    var only: Terms?
 
-    @Option(help: "Never use shared memory for these ports.", transform: PortList.init)
-    var not: PortList?
+    @Option(
+        help: ArgumentHelp("Never use shared memory for these ports and addresses.", valueName: "terms"),
+        transform: Terms.init)
+    var not: Terms?
 
     @Option(help: "How to wait for bytes: \(Spin.allCases.map(\.rawValue).joined(separator: ", ")).")
     var spin: Spin?
@@ -30,6 +35,9 @@ struct Run: ParsableCommand {
 
     @Option(help: ArgumentHelp("Append to this file why connections fell back to TCP.", valueName: "file"))
     var log: String?
+
+    @Flag(help: "Print the rules that the program would get and where they stand; start nothing.")
+    var check = false
 
     @Argument(
         parsing: .captureForPassthrough, help: ArgumentHelp("The program and its arguments.", valueName: "program"))
@@ -48,8 +56,13 @@ struct Run: ParsableCommand {
 
     func run() throws {
         let program = try find()
-        var environment = Environment()
-        if try prepare(program, &environment) { setOptions(&environment) }
+        let plain = Environment()
+        var environment = plain
+        setOptions(&environment)
+        let subject = RuledProgram(program, environment)
+        let rules = try Rules(checked: subject)
+        if check { return print(rules.text(for: subject)) }
+        if try !prepare(program, &environment, rules, subject) { environment = withoutHeader(plain) }
         let error = replaceProcess(
             path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
         throw failure(Run.explain(error, program), code: error.code == ENOENT ? Exit.notFound : Exit.notExecutable)
@@ -66,19 +79,24 @@ struct Run: ParsableCommand {
     }
 
     /// Puts the header into the environment. False when this program can't have it and runs plainly.
-    private func prepare(_ program: Program, _ environment: inout Environment) throws -> Bool {
+    private func prepare(
+        _ program: Program, _ environment: inout Environment, _ rules: Rules, _ subject: RuledProgram
+    ) throws -> Bool {
+        let strictness = rules.strictOrigin.map { subject.place($0, .strict) }
+        func stayPlain(_ fault: String) throws {
+            guard let strictness else { return complain("\(fault); it runs on plain TCP") }
+            let message = "\(fault); not started because of \(strictness) (without it, it runs on plain TCP)"
+            throw failure(message, code: Exit.refused)
+        }
         let interpreter = program.interpreter()
         if case .unreachable(let reason) = Reach(of: interpreter) {
             let throughAnother = "\(program.name) is run by \(interpreter), which"
-            let fault = "\(interpreter == program.path ? program.name : throughAnother) \(reason)"
-            if strict {
-                let message = "\(fault); not started because of --strict (without it, it runs on plain TCP)"
-                throw failure(message, code: Exit.refused)
-            }
-            complain("\(fault); it runs on plain TCP")
-            let others = Header.without(environment["LD_PRELOAD"])
-            environment["LD_PRELOAD"] = others.isEmpty ? nil : others.joined(separator: ":")
+            try stayPlain("\(interpreter == program.path ? program.name : throughAnother) \(reason)")
             return false
+        }
+        // The header is put in all the same: what the program starts may have other rules.
+        if let origin = rules.offOrigin {
+            try stayPlain("\(program.name) is switched off by \(subject.place(origin, .off))")
         }
         guard let header = Header.find() else { throw failure(Header.advice, code: Exit.refused) }
         if header.contains(where: { $0 == ":" || $0 == " " }) {
@@ -88,6 +106,13 @@ struct Run: ParsableCommand {
         }
         environment["LD_PRELOAD"] = Header.preload(header, before: environment["LD_PRELOAD"])
         return true
+    }
+
+    private func withoutHeader(_ environment: Environment) -> Environment {
+        var environment = environment
+        let others = Header.without(environment["LD_PRELOAD"])
+        environment["LD_PRELOAD"] = others.isEmpty ? nil : others.joined(separator: ":")
+        return environment
     }
 
     /// What is not given on the command line stays as the environment has it.
@@ -105,24 +130,5 @@ struct Run: ParsableCommand {
             return "\(program.name) needs \(wanted), which does not exist on this machine; install it"
         }
         return "\(program.name) can't be run: \(error.text)"
-    }
-}
-
-/// Ports as `--only` and `--not` take them.
-struct PortList {
-    let text: String
-
-    /// The header keeps so many, in memory that it needn't allocate.
-    static let limit = 16
-
-    init(_ text: String) throws {
-        let parts = text.split(separator: ",", omittingEmptySubsequences: false)
-        for part in parts {
-            guard let port = UInt16(part), port > 0 else {
-                throw ValidationError("'\(part)' is not a port; give numbers from 1 to 65535, as in 80,443")
-            }
-        }
-        if parts.count > PortList.limit { throw ValidationError("at most \(PortList.limit) ports can be listed") }
-        self.text = text
     }
 }

@@ -59,6 +59,13 @@ func absolute(_ path: String) -> String {
     return (target(ofLink: "/proc/self/cwd") ?? "") + "/" + path
 }
 
+/// The path without symbolic links; nil when there is nothing.
+func realPath(_ path: String) -> String? {
+    guard let found = unsafe realpath(path, nil) else { return nil }
+    defer { unsafe free(found) }
+    return unsafe String(cString: found)
+}
+
 /// What comes after the last slash.
 func lastPart(_ path: String) -> String {
     path.split(separator: "/").last.map(String.init) ?? path

@@ -65,7 +65,7 @@ struct Explainer {
             return "listens under another version of Skein, which alone reaches it over shared memory"
         case .absent, .unknown: break
         }
-        let reason = observed.whyExcluded(port: socket.local.port) ?? observed.whyWithoutHeader
+        let reason = observed.whyExcluded(socket.local) ?? observed.whyWithoutHeader
         if let reason { return "listens for TCP alone, because \(reason)" }
         return "listens for TCP alone: it has no hidden listener; restart it with 'skein run --log FILE' to see why"
     }
@@ -73,14 +73,16 @@ struct Explainer {
     private func whyTCP(_ socket: KernelSockets.TCPSocket) -> String {
         guard kernel.isOnThisHost(socket) else { return "the peer is on another host; nothing to do" }
         if let reason = observed.whyWithoutHeader { return reason }
-        let isServer = kernel.isServer(socket)
-        let port = isServer ? socket.local.port : socket.peer.port
-        if let reason = observed.whyExcluded(port: port) { return reason }
+        let isServer = kernel.listener(at: socket.local) != nil
+        // The client's rules are about what it dialled, the server's about what its listener is bound to.
+        let dialled = isServer ? socket.local : socket.peer
+        let bound = kernel.listener(at: dialled) ?? dialled
+        if let reason = observed.whyExcluded(isServer ? bound : dialled) { return reason }
         if let other = kernel.otherEnd(of: socket).flatMap({ holders[$0] }).map(Observed.init) {
-            let reason = other.whyWithoutHeader ?? other.whyExcluded(port: port)
+            let reason = other.whyWithoutHeader ?? other.whyExcluded(isServer ? dialled : bound)
             if let reason { return "of the peer, \(other.description): \(reason)" }
         }
-        let hidden = kernel.hiddenListener(at: isServer ? socket.local : socket.peer)
+        let hidden = kernel.hiddenListener(at: dialled)
         if !isServer && hidden == .absent {
             return "the listener there does not run under skein; start it with 'skein run'"
         }

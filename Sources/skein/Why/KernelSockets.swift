@@ -71,17 +71,10 @@ struct KernelSockets {
         return isOurs && isLocal(socket.peer)
     }
 
-    /// Whether the connection came in through a listener at its local address.
-    func isServer(_ socket: TCPSocket) -> Bool {
-        listens(at: socket.local)
-    }
-
-    /// Whether a TCP socket listens at this address.
-    func listens(at address: Address) -> Bool {
-        sockets.values.contains { socket in
-            socket.isListening && socket.local.port == address.port
-                && (socket.local.isAny || KernelSockets.same(socket.local, address))
-        }
+    /// What the TCP socket is bound to that listens at this address; nil when none does.
+    func listener(at address: Address) -> Address? {
+        let all = sockets.values.filter { $0.isListening && $0.local.port == address.port }.map(\.local)
+        return all.first { KernelSockets.same($0, address) } ?? all.first { $0.unmapped().isAny }
     }
 
     /// Whether a hidden listener stands beside the TCP listener.

@@ -1,9 +1,13 @@
+import SkeinCore
+
 /// What can be told from outside of a process under Skein, or not.
 struct Observed {
     let process: Process
     /// Whether the header is loaded into it; nil where we may not look.
     let hasHeader: Bool?
     private let environment: [String: String]
+    private let subject: RuledProgram
+    private let rules: Rules
 
     init(_ process: Process) {
         self.process = process
@@ -17,6 +21,9 @@ struct Observed {
             environment[String(text[..<mark])] = String(text[text.index(after: mark)...])
         }
         self.environment = environment
+        subject = RuledProgram(process, environment)
+        // As the files are now; it read them when it started.
+        rules = Rules(of: subject) { _ in }
     }
 
     /// Why the header isn't in it and what to do about that; nil when it is.
@@ -37,20 +44,20 @@ struct Observed {
         return "it does not run under skein; start it with 'skein run \(printable(process.name))'"
     }
 
-    /// Why its environment keeps a port away from shared memory, and what to do; nil when it doesn't.
-    func whyExcluded(port: UInt16) -> String? {
-        if environment["SKEIN_OFF"] != nil { return "SKEIN_OFF is set in its environment; unset it" }
-        if ports("SKEIN_NOT").contains(port) {
-            return "a rule excludes port \(port) (--not, SKEIN_NOT); leave it out there"
+    /// Which of its rules keeps an address away from shared memory, and what to do; nil when none does.
+    func whyExcluded(_ address: Address) -> String? {
+        if let origin = rules.offOrigin {
+            return "it is switched off by \(subject.place(origin, .off)); \(Observed.advice(origin))"
         }
-        let only = ports("SKEIN_ONLY")
-        if only.isEmpty || only.contains(port) { return nil }
-        return "a rule allows other ports alone (--only, SKEIN_ONLY); add \(port) there"
+        guard let exclusion = rules.exclusion(of: address) else { return nil }
+        let verb = exclusion.key == .not ? "excludes" : "leaves out"
+        let place = subject.place(exclusion.origin, exclusion.key)
+        return "the rule '\(exclusion.key.name)' of \(place) \(verb) \(address.text); "
+            + Observed.advice(exclusion.origin)
     }
 
-    /// As the header itself reads them (Setup.swift).
-    private func ports(_ name: String) -> [UInt16] {
-        (environment[name] ?? "").split { !("0"..."9").contains($0) }.compactMap { UInt16($0) }
+    private static func advice(_ origin: Origin) -> String {
+        origin == .environment ? "start it without that" : "change it there and start the program anew"
     }
 
     /// "process 12 (nginx)"
