@@ -51,6 +51,7 @@ STAGES = [
     Stage("swift", ["Tests/Swift/run.sh"], 300, groups=("test", "check")),
     Stage("inherit", ["python3", "Tests/Inherit/inherit.py"], 600, "Tests/Inherit/inherit.py", ("test", "check")),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
+    Stage("recipes", ["python3", "Tests/Recipes/recipes.py"], 300, "Tests/Recipes/recipes.py"),
     Stage("demo", ["Tests/demo/demo.sh"], 120),
     Stage("install", ["scripts/install-test.sh"], 120),
     Stage("models", ["Tests/Models/check.sh"], 900),
