@@ -11,7 +11,7 @@ package struct Rules {
     package init() {}
 
     /// Whether an address that is dialled, or that a listener is bound to, may be served over memory.
-    package func allows(_ address: Address) -> Bool { exclusion(of: address) == nil }
+    package func allows(_ address: Address) -> Bool { offOrigin == nil && exclusion(of: address) == nil }
 
     /// The rule that keeps an address away from shared memory; nil when none does.
     ///

@@ -108,6 +108,7 @@ private func adoptHeir(_ visible: Int32, _ hidden: Int32, _ nonBlocking: Bool) {
     guard unsafe rules.allows(bound), let socket = unsafe makeStreamSocket(family: Int32(bound.family)) else {
         _ = sk_shutdown(hidden, 2)
         _ = sk_close(hidden)
+        if !nonBlocking { _ = sk_fcntl(visible, F_SETFL, sk_fcntl(visible, F_GETFL, 0) & ~Int(Flag.nonBlock)) }
         return
     }
     unsafe socket.pointee.nonBlocking = nonBlocking

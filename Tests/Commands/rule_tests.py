@@ -2,10 +2,11 @@
 
 import os
 import random
+import shutil
 import subprocess
 
 from carrier import PYTHON, carrier, environment, preloaded, server
-from harness import SKEIN, Skip, one_line, skein, test
+from harness import SKEIN, WATCHDOG_SECONDS, Skip, one_line, skein, test
 
 NAME = os.path.basename(os.path.realpath(PYTHON))
 
@@ -209,6 +210,27 @@ def _(folder):
     one_line(skein("run", "--strict", PYTHON, expect=125, **home)[1], "switched off", "--strict")
     show = ["sh", "-c", "echo $LD_PRELOAD"]
     assert "libskein-preload.so" in skein("run", *show, SKEIN_OFF="yes")[0], "what it starts may have other rules"
+
+
+@test("a listener that a program inherits is TCP's alone where its rules say so")
+def _(folder):
+    inherit = """import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+listener.set_inheritable(True)
+os.execve(sys.argv[1], ["copy", "-c", sys.argv[2], str(listener.fileno())], os.environ | {"PYTHONHOME": sys.base_prefix})"""
+    accept = """import socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+connection = listener.accept()[0]
+while data := connection.recv(4096): connection.sendall(data)"""
+    copy = folder / "copy"
+    shutil.copy(os.path.realpath(PYTHON), copy)
+    for rule, carried in (("off = yes", "tcp"), ("not = any", "tcp"), ("spin = off", "memory")):
+        _, home = config(folder, f"[program copy]\n{rule}\n")
+        with subprocess.Popen([PYTHON, "-c", inherit, copy, accept], stdout=subprocess.PIPE, env=preloaded(folder, **home)) as process:
+            port = int(process.stdout.readline())
+            assert carrier(environment(folder), port) == carried, rule
+            assert process.wait(WATCHDOG_SECONDS) == 0, rule
 
 
 @test("strict in a file refuses programs out of reach")
