@@ -107,7 +107,7 @@ def _(folder):
         built = subprocess.run(["cc", f"-I{CHECKOUT}/include", CHECKOUT / f"Tests/Library/{name}.c", "-o", CHECKOUT / f"build/tests/recipe-{name}",
                                 f"-L{CHECKOUT}/build/lib", "-lskein", "-Wl,-rpath,/opt/skein/lib"], capture_output=True, text=True)
         if built.returncode:
-            raise Skip(f"needs a C compiler: {built.stderr.splitlines()[-1]}")
+            raise Skip(f"its programs can't be built: {built.stderr.splitlines()[-1]}")
     runtime = folder / "run"
     runtime.mkdir()
     runtime.chmod(0o1777)

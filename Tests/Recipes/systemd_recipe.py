@@ -10,6 +10,7 @@ import subprocess
 
 from carrier import CLIENT, PRELOAD, PYTHON, SERVER, carrier, environment
 from harness import CHECKOUT, WATCHDOG_SECONDS, Skip, test
+from support.namespace import has_several_users
 
 SERVICE = f"[Service]\nExecStart={PYTHON} -m http.server 8000\n"
 
@@ -71,8 +72,8 @@ def _(folder):
 
 
 def service(folder, port, **options):
-    """A server as the service is started: nothing but its environment, as a user of its own where we are root."""
-    rights = ["setpriv", "--reuid", "33", "--regid", "33", "--clear-groups"] if os.geteuid() == 0 else []
+    """A server as the service is started: nothing but its environment, as a user of its own where we can be several."""
+    rights = ["setpriv", "--reuid", "33", "--regid", "33", "--clear-groups"] if has_several_users() else []
     return subprocess.Popen([*rights, PYTHON, "-c", SERVER, "127.0.0.1", str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             cwd="/", env={"PATH": "/usr/bin", "SKEIN_DIR": str(folder)} | settings(folder), **options)
 
