@@ -60,6 +60,7 @@ package struct PoolSet {
         var largest: Int32 = 0
         for index in 0..<count where matches(index, listener: listener, owner: me) {
             unsafe largest = max(largest, pools![Int(index)].slots)
+            if unsafe pools![Int(index)].live == pools![Int(index)].slots { continue }
             if let place = takeSlot(index) { return place }
         }
         guard let index = makePool(slots: largest == 0 ? 4 : min(largest * 4, Int32(Layout.poolMaximumSlots))) else {
