@@ -63,7 +63,7 @@ package func connectEnd(
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
     let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client) { peer in
-        peer.user == listener.user || peer.user == 0 ? listener.cookie : nil
+        (peer.user == listener.user && isKnown(peer.user)) || peer.user == 0 ? listener.cookie : nil
     }
     made.endpoint?.setAddresses(local: client, peer: dialled)
     return made
@@ -104,6 +104,17 @@ private func connectEnd(
     let greeted = greet(over: descriptor, pool: number, dialled: dialled, client: client)
     guard let endpoint = greeted.endpoint else { return fail(greeted.reason) }
     return (endpoint, descriptor, .none)
+}
+
+/// False for the number that stands for everybody who has none in this user namespace: it proves nothing.
+private func isKnown(_ user: UInt32) -> Bool {
+    guard user == 65534 else { return true }
+    let namespace = unsafe sk_openat(-100, "/proc/self/ns/user", O_RDONLY | O_CLOEXEC, 0)
+    guard namespace >= 0 else { return false }
+    defer { _ = sk_close(Int32(namespace)) }
+    var status = stat()
+    // The number that the kernel gives the first of them, in which everybody has a number.
+    return unsafe sk_fstat(Int32(namespace), &status) == 0 && status.st_ino == 0xEFFF_FFFD
 }
 
 /// Whether a listener of that user may answer for the STP port: a name alone proves nothing. Ports below
