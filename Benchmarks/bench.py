@@ -92,7 +92,7 @@ def main():
         sys.exit("\n".join(missing))
     namespace.enter()
     take_charge()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-bench-"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-bench-", dir="/var/tmp"))
     memory_folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-bench-", dir=roomy_folder()))
     try:
         for each in (folder, memory_folder):
@@ -135,9 +135,9 @@ def run(options, chosen, session):
 def roomy_folder():
     """Memory for the file of 1 GiB, so that no disk is measured; a disk where memory is short."""
     try:
-        return "/dev/shm" if shutil.disk_usage("/dev/shm").free > 3 << 30 else None
+        return "/dev/shm" if shutil.disk_usage("/dev/shm").free > 3 << 30 else "/var/tmp"
     except OSError:
-        return None
+        return "/var/tmp"
 
 
 def parse():

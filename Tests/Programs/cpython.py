@@ -23,7 +23,7 @@ def main():
     options = parse()
     namespace.enter()
     take_charge()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-cpython-"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-cpython-", dir="/var/tmp"))
     report = Report()
     try:
         under = skein.Skein(None if options.plain else skein.find(folder), folder / "runtime")

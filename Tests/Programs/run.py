@@ -32,7 +32,7 @@ def main():
         sys.exit(f"no test matches '{options.filter}'; --list shows them")
     namespace.enter()
     take_charge()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-programs-"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="skein-programs-", dir="/var/tmp"))
     folder.chmod(0o755)  # servers run as other users
     report = Report()
     try:
@@ -40,7 +40,8 @@ def main():
         texts = documents.make(folder / "documents")
         for number, (sentence, needs, function, pairing) in enumerate(chosen):
             attempt(report, sentence, needs, function,
-                    Trial(pairing, binary, folder / f"{number}-{function.__name__}", texts))
+                    Trial(pairing, binary, folder / f"{number}-{function.__name__}", texts,
+                          getattr(function, "with_defaults", False)))
     finally:
         if options.keep:
             print(f"kept: {folder}")

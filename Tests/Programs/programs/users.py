@@ -1,6 +1,6 @@
-"""The server as one user, the client as another, with nothing set but the shared runtime folder."""
+"""The server as one user, the client as another."""
 
-from support.trial import test
+from support.trial import test, with_defaults
 
 from . import python_http, web
 
@@ -23,3 +23,16 @@ def server_is_root(t):
     t.folder.chmod(0o777)
     python_http.serve(t)
     web.fetch(t, t.documents.big, user="nobody")
+
+
+@test("with defaults only: python's http.server as www-data serves curl as nobody", needs=["curl", "setpriv"])
+@with_defaults
+def defaults(t):
+    server_and_client(t)
+
+
+@test("with defaults only: python's http.server as www-data serves curl as root", needs=["curl", "setpriv"])
+@with_defaults
+def defaults_to_root(t):
+    python_http.serve(t, user="www-data")
+    web.fetch(t, t.documents.big)

@@ -1,4 +1,4 @@
-"""A network namespace of our own, so that no test can meet the machine's own daemons."""
+"""A network of our own, and our own /run and /tmp, so that no test can meet the machine's own daemons."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ MARK = "SKEIN_TEST_NAMESPACE"
 
 
 def enter():
-    """Runs this very script again inside a fresh network namespace with the loopback device up.
+    """Runs this very script again inside fresh network and mount namespaces: the loopback device is up,
+    /run and /tmp are empty, so that the tests see Skein's default folders as a fresh machine has them.
 
     Returns at once in the inner run. Without root a user namespace gives the rights that are needed;
     tests that want several users skip themselves there (`has_several_users`).
@@ -17,14 +18,17 @@ def enter():
     outer = os.environ.pop(MARK, None)
     if outer is not None and outer != own:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        for folder, mode in (("/run", "755"), ("/tmp", "1777")):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode}", "skein-tests", folder], check=True)
+        os.environ.pop("SKEIN_DIR", None)
         return
     os.environ[MARK] = own
     rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    command = ["unshare", "--net", *rights, sys.executable, *sys.argv]
+    command = ["unshare", "--net", "--mount", *rights, sys.executable, *sys.argv]
     try:
         os.execvp("unshare", command)
     except OSError as error:
-        sys.exit(f"cannot make a network namespace ({error}): install util-linux, or run as root")
+        sys.exit(f"cannot make namespaces ({error}): install util-linux, or run as root")
 
 
 def has_several_users():

@@ -11,13 +11,13 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 
 
 class Skein:
-    """Skein with a runtime folder of its own. `binary` None stands for plain TCP."""
+    """Skein with a runtime folder of its own, or with its defaults where that is None. `binary` None stands
+    for plain TCP."""
 
     def __init__(self, binary, folder):
         self.binary = binary
-        self.folder = folder
         self.environment = {}
-        if binary:
+        if binary and folder:
             folder.mkdir()
             folder.chmod(0o1777)  # several users meet here; the umask must not narrow it
             self.environment["SKEIN_DIR"] = str(folder)

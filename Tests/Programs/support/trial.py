@@ -51,6 +51,12 @@ def test(sentence, needs=()):
     return register
 
 
+def with_defaults(function):
+    """The test gets Skein's default runtime folders instead of one of its own."""
+    function.with_defaults = True
+    return function
+
+
 def find_program(name):
     """Its path, also where sbin is not in PATH."""
     path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
@@ -69,12 +75,12 @@ class Trial:
 
     ports = itertools.count(15000)  # the namespace is ours: all are free, and below the ephemeral ones
 
-    def __init__(self, pairing, binary, folder, documents):
+    def __init__(self, pairing, binary, folder, documents, with_defaults=False):
         self.pairing = pairing
         self.folder = folder
         self.documents = documents
         folder.mkdir()
-        self.skein = Skein(binary, folder / "runtime")
+        self.skein = Skein(binary, None if with_defaults else folder / "runtime")
         self.processes = Processes(folder)
         self.wrapper = []  # words before each program, such as taskset's
         self.environment = {}
