@@ -49,7 +49,7 @@ STAGES = [
     Stage("commands", ["python3", "Tests/Commands/commands.py"], 600, "Tests/Commands/commands.py", ("test", "check")),
     Stage("stp", ["Tests/Library/run.sh"], 600, "Tests/Library/run.sh"),
     Stage("swift", ["Tests/Swift/run.sh"], 300, groups=("test", "check")),
-    Stage("inherit", ["python3", "Tests/Inherit/inherit.py"], 600, "Tests/Inherit/inherit.py", ("test", "check")),
+    Stage("processes", ["python3", "Tests/Processes/processes.py"], 600, "Tests/Processes/processes.py", ("test", "check")),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
     Stage("recipes", ["python3", "Tests/Recipes/recipes.py"], 300, "Tests/Recipes/recipes.py"),
     Stage("demo", ["Tests/demo/demo.sh"], 120),

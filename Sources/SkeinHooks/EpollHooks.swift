@@ -151,7 +151,12 @@ private func wait(
         let limit = unsafe set.pointee.inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
         let room = Int(maximum) - found
         let rest = unsafe events.advanced(by: found * MemoryLayout<epoll_event>.stride)
-        let result = unsafe sk_epoll_pwait(epoll, rest, Int32(room), mustSleep ? milliseconds(until: limit) : 0, mask)
+        let result =
+            unsafe mustSleep
+            ? Sleep(
+                .epoll(epoll, rest, room: Int32(room), milliseconds: milliseconds(until: limit), mask), armed: .set(set)
+            ).run()
+            : sk_epoll_pwait(epoll, rest, Int32(room), 0, mask)
         let kept = unsafe withLock(set) { set in
             if arms { set.endSleep() }
             set.lastKernelLook = sk_now()

@@ -424,7 +424,10 @@ private func waitForConnection(
     }
     let result = unsafe withUnsafeMutableBytes(of: &items) { bytes in
         unsafe withUnsafePointer(to: &timeout) {
-            unsafe sk_ppoll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), count, limited ? $0 : nil, nil)
+            unsafe Sleep(
+                .poll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), Int(count), limited ? $0 : nil, nil),
+                armed: .nothing
+            ).run()
         }
     }
     return result < 0 ? -result : 0

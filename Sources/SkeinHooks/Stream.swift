@@ -413,8 +413,7 @@ extension Endpoint {
         record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
         if deadline == UInt64.max && !company {
             // Restarts after a signal exactly where the program's own read would; takes the bell with it.
-            var byte: UInt64 = 0
-            let result = unsafe sk_recvfrom(descriptor, &byte, 8, 0)
+            let result = unsafe Sleep(.receive(descriptor), armed: .end(local, own)).run()
             if result == -Int(EINTR) || result == -Int(EAGAIN) || result == -Int(EBADF) { return Int32(-result) }
             if result > 0 { set(EndFlag.violated) }
             if result < 0 || !isReady(reading, needed) { askKernel(descriptor) }
@@ -426,7 +425,11 @@ extension Endpoint {
         let nanoseconds = company ? min(deadline - now, companyLimit) : deadline - now
         var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
         var item = pollfd(fd: descriptor, events: has(EndFlag.deaf) ? 0 : Int16(POLLIN), revents: 0)
-        let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
+        let result = unsafe withUnsafeMutablePointer(to: &item) { item in
+            unsafe withUnsafePointer(to: &timeout) {
+                unsafe Sleep(.poll(item, 1, $0, nil), armed: .end(local, own)).run()
+            }
+        }
         if result < 0 { return Int32(-result) }
         if result > 0 {
             if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {

@@ -37,7 +37,7 @@ private func look(_ item: pollfd) -> UInt32? {
 /// second queues of listeners), whose item each of those is, and the ends behind the items: a number may
 /// mean another end by the time the kernel answers.
 @safe
-private struct Work {
+struct PollWork {
     let kernel: UnsafeMutablePointer<pollfd>
     let owners: UnsafeMutablePointer<UInt32>
     /// The address of each item's `LocalState` (0 for none), and in its low bits what of it is armed.
@@ -87,14 +87,15 @@ func withScratch(words: Int, _ body: (UnsafeMutableRawPointer) -> Int) -> Int {
 func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
     var room = count
     for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue { room += 17 }
-    return unsafe withScratch(words: Work.words(count: count, room: room)) { memory in
-        var work = unsafe Work(memory, count: count, room: room)
+    return unsafe withScratch(words: PollWork.words(count: count, room: room)) { memory in
+        var work = unsafe PollWork(memory, count: count, room: room)
         return unsafe pollAll(items, count, &work, deadline: deadline, mask: mask)
     }
 }
 
 private func pollAll(
-    _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: inout Work, deadline: UInt64, mask: UnsafeRawPointer?
+    _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: inout PollWork, deadline: UInt64,
+    mask: UnsafeRawPointer?
 ) -> Int {
     var looked = false
     while true {
@@ -111,7 +112,7 @@ private func pollAll(
         let again = unsafe arms ? lookAtAll(items, count) : ready
         unsafe fill(&work, items, count)
         let limit = inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
-        let result = unsafe sleepInKernel(work.kernel, work.total, deadline: again > 0 ? 0 : limit, mask: mask)
+        let result = unsafe sleepInKernel(work, armed: arms ? count : 0, deadline: again > 0 ? 0 : limit, mask: mask)
         if arms { disarmAll(count, work) }
         looked = true
         if result < 0 { return result }
@@ -153,7 +154,7 @@ private func spinForAny(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> 
 
 @inline(__always) private func interest(_ item: pollfd) -> UInt32 { UInt32(UInt16(bitPattern: item.events)) }
 
-private func identify(_ work: Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
+private func identify(_ work: PollWork, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
     for index in 0..<count {
         if let end = unsafe endpoint(items[index].fd) {
             unsafe work.ends[index] = unsafe UInt(bitPattern: end.local)
@@ -164,7 +165,7 @@ private func identify(_ work: Work, _ items: UnsafeMutablePointer<pollfd>, _ cou
 }
 
 /// Adds a sleeper to each end. Returns whether any of the ends has others.
-private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: Work) -> Bool {
+private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: PollWork) -> Bool {
     var inCompany = false
     for index in 0..<count {
         if let end = work.end(index) {
@@ -179,7 +180,7 @@ private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work:
     return inCompany
 }
 
-private func disarmAll(_ count: Int, _ work: Work) {
+func disarmAll(_ count: Int, _ work: PollWork) {
     for index in 0..<count {
         guard let end = work.end(index) else { continue }
         unsafe end.disarm(Arms(rawValue: UInt32(work.ends[index] & 3)))
@@ -187,7 +188,7 @@ private func disarmAll(_ count: Int, _ work: Work) {
 }
 
 /// The kernel's items: the first `count` stand beside the program's, further ones for hidden listeners.
-private func fill(_ work: inout Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
+private func fill(_ work: inout PollWork, _ items: UnsafeMutablePointer<pollfd>, _ count: Int) {
     work.total = 0
     for index in 0..<count {
         if let end = work.end(index) {
@@ -206,21 +207,25 @@ private func fill(_ work: inout Work, _ items: UnsafeMutablePointer<pollfd>, _ c
     }
 }
 
-private func sleepInKernel(
-    _ kernel: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?
-) -> Int {
+/// `armed` is the number of items whose ends are.
+private func sleepInKernel(_ work: PollWork, armed: Int, deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
     let now = sk_now()
     unsafe process.lastKernelLook = now
-    if deadline == UInt64.max { return unsafe sk_ppoll(kernel, UInt(count), nil, mask) }
+    if deadline == UInt64.max {
+        return unsafe Sleep(.poll(work.kernel, work.total, nil, mask), armed: .items(work, armed)).run()
+    }
     let left = deadline > now ? deadline - now : 0
     var timeout = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-    return unsafe sk_ppoll(kernel, UInt(count), &timeout, mask)
+    if left == 0 { return unsafe sk_ppoll(work.kernel, UInt(work.total), &timeout, mask) }
+    return unsafe withUnsafePointer(to: &timeout) {
+        unsafe Sleep(.poll(work.kernel, work.total, $0, mask), armed: .items(work, armed)).run()
+    }
 }
 
 /// Puts what the kernel said into the program's items and returns how many are ready. `pauses` is set
 /// where a bell is left to another sleeper.
 private func merge(
-    _ work: Work, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ pauses: inout Bool
+    _ work: PollWork, _ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ pauses: inout Bool
 ) -> Int {
     for index in 0..<count {
         let said = unsafe UInt32(UInt16(bitPattern: work.kernel[index].revents))

@@ -468,6 +468,11 @@ static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, i
     return 0;
 }
 
+// MARK: Cancellation
+
+/* Calls `call`, in which the thread may be cancelled; `undo` runs then. */
+extern long sk_cancellable(long (*call)(void *context), void (*undo)(void *context), void *context);
+
 // MARK: Finding what the hooks stand in for
 
 /* Calls these around every fork that the C library makes. */

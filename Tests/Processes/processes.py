@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a new program inherits, and what goes past the hooks: connections, listeners, raw system calls.
+"""What a new program inherits, what cancelled threads leave, and what goes past the hooks.
 
 Each case runs in a process of its own under `skein run`: this file with the name of the case.
 """
@@ -268,6 +268,17 @@ def static_heir():
     connection, _ = listener.accept()
     connection.sendall(b"parent")
     expect(exactly(client, 6), b"parent")
+
+
+# --- threads
+
+@case("a thread that is blocked in any call can be cancelled, and the connection works on")
+def cancelled():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["gcc", "-pthread", "-o", f"{folder}/cancel", str(HERE.parent / "cancel.c")], check=True,
+                       stderr=subprocess.DEVNULL)
+        result = subprocess.run([f"{folder}/cancel"], capture_output=True, text=True, timeout=WATCHDOG)
+    expect((result.returncode, result.stdout), (0, ""))
 
 
 # --- past the hooks
