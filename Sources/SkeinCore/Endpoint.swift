@@ -256,15 +256,28 @@ extension Endpoint {
             // Another thread wrote between the loads: look again.
             if used > UInt64(Layout.capacity(kind)) { continue }
             let room = Layout.capacity(kind) - Int(used)
-            if kind == 0 && maySwitch(head: head, tail: tail, start: start) { return room + Layout.largeCapacity }
-            return room
+            let grown = kind == 0 && maySwitch(head: head, tail: tail, start: start) ? Layout.largeCapacity : 0
+            return limited(room + grown, unread: tail &- head)
         }
+    }
+
+    /// Room that SO_SNDBUF and the peer's SO_RCVBUF leave.
+    @inline(__always) private func limited(_ room: Int, unread: UInt64) -> Int {
+        let own = block.load32(Block.sendLimit)
+        let peers = block.load32(Block.peerLimit)
+        if own | peers == 0 { return room }
+        return min(room, max(smallerLimit(own, peers) - Int(min(unread, 1 << 40)), 0))
+    }
+
+    @inline(never) private func smallerLimit(_ own: UInt32, _ peers: UInt32) -> Int {
+        Int(own == 0 ? peers : peers == 0 ? own : min(own, peers))
     }
 
     /// Whether poll should say POLLOUT: half of the ring is free, so that a woken writer has work.
     @inline(__always) package func isWritable() -> Bool {
         let kind = block.load32(Block.writeKind)
-        return writable() >= Layout.capacity(kind) / 2
+        let limit = limited(Layout.capacity(kind), unread: 0)
+        return writable() >= max(limit / 2, 1)
     }
 
     /// Copies up to `count` bytes in and publishes them; 0 when the ring is full.
@@ -302,6 +315,8 @@ extension Endpoint {
     @inline(__always) private func peerHead(tail: UInt64) -> UInt64 {
         let known = block.load64(Block.peerHead)
         let head = peer.acquire64(Layout.head)
+        let limit = peer.load32(Layout.receiveLimit)
+        if limit != block.load32(Block.peerLimit) { block.store32(Block.peerLimit, limit) }
         guard head >= known && head <= tail else { return known }
         block.store64(Block.peerHead, head)
         return head
@@ -316,15 +331,17 @@ extension Endpoint {
         let kind = block.load32(Block.writeKind)
         let start = block.load64(Block.switchPosition)
         var head = block.load64(Block.peerHead)
-        var room = Layout.capacity(kind) &- Int(tail &- max(head, start))
+        var room = limited(Layout.capacity(kind) &- Int(tail &- max(head, start)), unread: tail &- head)
         if room < count || kind == 1 {
             head = peerHead(tail: tail)
-            room = Layout.capacity(kind) &- Int(tail &- max(head, start))
+            room = limited(Layout.capacity(kind) &- Int(tail &- max(head, start)), unread: tail &- head)
         }
         if kind == 0 {
             if room >= count || !maySwitch(head: head, tail: tail, start: start) { return (kind, room) }
+            let grown = limited(Layout.largeCapacity, unread: tail &- head)
+            if grown <= room { return (kind, room) }
             place(kind: 1, from: tail)
-            return (1, Layout.largeCapacity)
+            return (1, grown)
         }
         if head == tail && count <= Layout.smallCapacity / 4 {
             let small = block.load32(Block.smallWrites) &+ 1
@@ -333,7 +350,7 @@ extension Endpoint {
                 place(kind: 0, from: tail)
                 unsafe _ = sk_madvise(
                     slot.base.advanced(by: Layout.ring(end: end, kind: 1)), Layout.largeCapacity, MADV_REMOVE)
-                return (0, Layout.smallCapacity)
+                return (0, limited(Layout.smallCapacity, unread: 0))
             }
         } else if count > Layout.smallCapacity / 4 {
             block.store32(Block.smallWrites, 0)

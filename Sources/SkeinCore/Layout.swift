@@ -23,6 +23,8 @@ package enum Layout {
     package static let processor = 36
     /// Changes after a kernel close, so that a spinning peer asks the kernel.
     package static let hint = 40
+    /// What the program set as SO_RCVBUF: the peer lets no more be unread; 0 for nothing.
+    package static let receiveLimit = 44
     /// One more than the position of the newest urgent byte that this end wrote; 0 for none.
     package static let urgent = 48
 
@@ -79,7 +81,9 @@ package enum Block {
     package static let holders = 60
     package static let receiveTimeout = 64
     package static let sendTimeout = 72
-    package static let error = 80
+    /// Bytes that may be unread at most: what the program set as SO_SNDBUF, and what the peer last said of
+    /// its SO_RCVBUF; 0 where nobody set anything.
+    package static let sendLimit = 80
     package static let family = 84
     package static let localAddress = 88
     package static let peerAddress = 104
@@ -91,11 +95,8 @@ package enum Block {
     /// Position + 1 of an urgent byte already taken out of band, and the byte.
     package static let urgentSeen = 192
     package static let urgentByte = 200
-    package static let record = 204
-    package static let bytesIn = 208
-    package static let bytesOut = 216
+    package static let peerLimit = 204
     package static let bells = 224
-    package static let sleeps = 232
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244

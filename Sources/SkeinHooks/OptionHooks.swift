@@ -34,6 +34,15 @@ extension Endpoint {
     }
 }
 
+extension Endpoint {
+    /// Sets what the program asked for, where that has an effect with the effect.
+    func change(_ option: Option, _ value: Int32) {
+        setOption(option, value)
+        if option == .sendBuffer { block.store32(Block.sendLimit, UInt32(value)) }
+        if option == .receiveBuffer { mine.store32(Layout.receiveLimit, UInt32(value)) }
+    }
+}
+
 private func timeout(_ value: UnsafeRawPointer, _ length: UInt32) -> UInt64? {
     guard length >= 16 else { return nil }
     let seconds = unsafe value.loadUnaligned(as: Int.self)
@@ -62,8 +71,6 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
         unsafe remember(socket, .lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
     } else if let option = ourOption(level, name), length >= 4 {
         unsafe remember(socket, option, shown(option, value.loadUnaligned(as: Int32.self)))
-    } else if length >= 4 {
-        unsafe socket.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self))
     } else if length >= 4 {
         unsafe socket.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self))
     }
@@ -102,7 +109,7 @@ private func setOption(
     }
     if let option = ourOption(level, name) {
         guard length >= 4 else { return -Int(EINVAL) }
-        unsafe end.setOption(option, shown(option, value.loadUnaligned(as: Int32.self)))
+        unsafe end.change(option, shown(option, value.loadUnaligned(as: Int32.self)))
         return 0
     }
     // SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN can only be read.
@@ -110,7 +117,6 @@ private func setOption(
         return -Int(ENOPROTOOPT)
     }
     if level == 6 && name > 60 { return -Int(ENOPROTOOPT) }
-    if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
     if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
     // Options without a meaning in memory (TOS, MARK, QUICKACK, congestion control) are taken and do nothing.
     return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : -Int(ENOPROTOOPT)
@@ -138,8 +144,6 @@ private func setOption(
 
 private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> Int32? {
     if let option = ourOption(level, name) { return end.option(option) }
-    if let other = unsafe end.local.pointee.otherOptions.value(level, name) { return other }
-    if (level == 1 && name > 90) || (level == 6 && name > 60) { return nil }
     if let other = unsafe end.local.pointee.otherOptions.value(level, name) { return other }
     if (level == 1 && name > 90) || (level == 6 && name > 60) { return nil }
     switch (level, name) {

@@ -225,7 +225,7 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
     unsafe end.local.pointee.otherOptions = unsafe socket.pointee.otherOptions
     end.setDefaultOptions()
     for index in 0..<14 where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
-        unsafe end.setOption(Option(rawValue: index)!, socket.pointee.options[index])
+        unsafe end.change(Option(rawValue: index)!, socket.pointee.options[index])
     }
     unsafe end.block.store64(Block.receiveTimeout, socket.pointee.receiveTimeout)
     unsafe end.block.store64(Block.sendTimeout, socket.pointee.sendTimeout)

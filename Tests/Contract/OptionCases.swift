@@ -3,7 +3,7 @@ import Glibc
 
 /// What a socket says about itself: options, flags, kind.
 enum OptionCases {
-    static let cases: [Case] = fixed + settable + flags
+    static let cases: [Case] = fixed + settable + sizes + flags
 
     private static let tcp = Int32(IPPROTO_TCP)
 
@@ -134,6 +134,20 @@ enum OptionCases {
                 try expect(first.setOption(SOL_SOCKET, option, 20000), 0)
                 try expect(first.option(SOL_SOCKET, option), 40000)
             }
+        }
+
+    private static let sizes: [Case] =
+        paired("a small SO_SNDBUF bounds what is taken, and all of it arrives") { first, second in
+            try expect(first.setOption(SOL_SOCKET, SO_SNDBUF, 20000), 0)
+            try expect(second.setOption(SOL_SOCKET, SO_RCVBUF, 20000), 0)
+            let block = String(repeating: "b", count: 100_000)
+            var taken = 0
+            while case .value(let count) = first.send(block, Msg.dontWait) { taken += count }
+            try expect(taken > 0 && taken < 500_000, "some bytes and fewer than 500,000", got: "\(taken)")
+            let total = taken + 1_000_000
+            let reader = Worker { try second.readFully(total).utf8.count }
+            for _ in 0..<10 { try expect(first.write(block), 100_000) }
+            try expect(reader.join(), total)
         }
 
     private static let flags: [Case] =

@@ -161,6 +161,28 @@ static void socket_options(int port) {
     STPclose(fd);
 }
 
+static void reads_little(int listener) {
+    set_sock(listener, SO_RCVBUF, 10000);
+    quiet(listener);
+}
+static void buffer_sizes(int port) {
+    int fd = new_socket();
+    stp_connect(fd, port);
+    size_t size = room(fd);
+    check(size > 0 && size <= 20000, "the peer's SO_RCVBUF bounds what may be unread (%zu bytes)", size);
+    set(fd, STP_CLOSE_LIMIT, 0);
+    STPclose(fd);
+}
+static void own_size(int port) {
+    int fd = new_socket();
+    set_sock(fd, SO_SNDBUF, 3000);
+    stp_connect(fd, port);
+    size_t size = room(fd);
+    check(size > 0 && size <= 6000, "so does SO_SNDBUF (%zu bytes)", size);
+    set(fd, STP_CLOSE_LIMIT, 0);
+    STPclose(fd);
+}
+
 static void inline_server(int listener) {
     int one = 1;
     STPsetsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
@@ -236,6 +258,8 @@ int main(void) {
     pair(hold, rings_large);
     pair(linger_server, linger_client);
     pair(quiet, socket_options);
+    pair(reads_little, buffer_sizes);
+    pair(quiet, own_size);
     pair(inline_server, inline_client);
     pair(pong, count);
     return 0;
