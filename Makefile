@@ -41,8 +41,15 @@ MODULE := $(wildcard Sources/Skein/*.swift) Sources/CSkein/module.modulemap $(HE
 EMBEDDED := -parse-as-library -wmo -O -swift-version 6 -enable-experimental-feature Embedded \
             -strict-memory-safety -warnings-as-errors -package-name skein \
             -Xcc -D_GNU_SOURCE -I Sources/CSystem/include
+# $(call embedded,MODULE,SOURCES). Swift gives what it exports protected visibility, of which the loader warns
+# in programs that were linked to take a function's address without asking it.
+define embedded
+	@$(SWIFTC) $(EMBEDDED) -module-name $(1) -emit-assembly $(2) -o $(@:.o=.s)
+	@sed -i '/^[[:space:]]*\.protected[[:space:]]/d' $(@:.o=.s)
+	@$(CLANG) -c $(@:.o=.s) -o $@
+endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
-LINK     := -shared -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
+LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
 .PHONY: all help setup demo test check test-programs bench soak format lint install completions clean
 .DELETE_ON_ERROR:
@@ -82,13 +89,13 @@ $(OBJ)/exec.o: Sources/SkeinHooks/exec.c | $(OBJ)
 $(OBJ)/thread.o: $(SYSTEM) | $(OBJ)
 	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c Sources/CSystem/thread.c -o $@
 
-$(OBJ)/preload.o: $(PRELOAD) $(SYSTEM) | $(OBJ)
+$(OBJ)/preload.o: $(PRELOAD) $(SYSTEM) Makefile | $(OBJ)
 	@echo 'compile  libskein-preload.so'
-	@$(SWIFTC) $(EMBEDDED) -module-name SkeinPreload -c $(PRELOAD) -o $@
+	$(call embedded,SkeinPreload,$(PRELOAD))
 
-$(OBJ)/library.o: $(LIBRARY) $(SYSTEM) | $(OBJ)
+$(OBJ)/library.o: $(LIBRARY) $(SYSTEM) Makefile | $(OBJ)
 	@echo 'compile  libskein.so'
-	@$(SWIFTC) $(EMBEDDED) -module-name SkeinLibrary -c $(LIBRARY) -o $@
+	$(call embedded,SkeinLibrary,$(LIBRARY))
 
 $(OBJ)/preload.map: $(PRELOAD) scripts/exports.sh | $(OBJ)
 	@scripts/exports.sh $(PRELOAD) > $@

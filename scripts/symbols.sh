@@ -29,5 +29,9 @@ for library in "$@"; do
     runtime=$(nm -D --defined-only "$library" | awk '$3 ~ /^_?swift_|^\$s/ {print $3}' | head -3 | tr '\n' ' ')
     sentence="$name exports nothing of the Swift runtime"
     if [ -z "$runtime" ]; then say ok "$sentence"; else say 'not ok' "$sentence: $runtime"; fi
+
+    protected=$(readelf --dyn-syms -W "$library" | awk '$6 == "PROTECTED" {print $8}' | head -3 | tr '\n' ' ')
+    sentence="$name exports no protected symbol, of which the loader would warn in some programs"
+    if [ -z "$protected" ]; then say ok "$sentence"; else say 'not ok' "$sentence: $protected"; fi
 done
 exit $bad
