@@ -131,11 +131,16 @@ define swift_product
 	@mv $@.new $@
 endef
 
-$(BIN)/skein: $(COMMAND) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
+TRANSFER := $(wildcard Sources/SkeinTransfer/*.swift Sources/CXXHash/*)
+
+$(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein)
 
 build/tests/swift: $(wildcard Tests/Swift/*.swift) $(MODULE) Package.swift
 	$(call swift_product,SkeinTests)
+
+build/tests/transfer: $(wildcard Tests/Transfer/*.swift) $(TRANSFER) Package.swift
+	$(call swift_product,TransferTests)
 
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'

@@ -26,7 +26,8 @@ let package = Package(
         .executableTarget(
             name: "skein",
             dependencies: [
-                "CSystem", "SkeinCore", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "CSystem", "SkeinCore", "Skein", "SkeinTransfer",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         // libskein.so, as `make install` or, with PKG_CONFIG_PATH=build/pkgconfig, this checkout has it.
@@ -34,5 +35,10 @@ let package = Package(
         .target(name: "Skein", dependencies: ["CSkein"], swiftSettings: strict),
         .executableTarget(
             name: "SkeinTests", dependencies: ["Skein"], path: "Tests/Swift", swiftSettings: strict),
+        // What `skein send` and `skein receive` say to each other, without I/O.
+        .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+        .target(name: "SkeinTransfer", dependencies: ["CXXHash"], swiftSettings: strict),
+        .executableTarget(
+            name: "TransferTests", dependencies: ["SkeinTransfer"], path: "Tests/Transfer", swiftSettings: strict),
     ]
 )

@@ -6,6 +6,7 @@ set -eu
 # what must be there: the Debian package that has it
 build="
 /usr/include/stdio.h:libc6-dev
+/usr/include/xxhash.h:libxxhash-dev
 gcc:gcc
 ld:binutils
 git:git

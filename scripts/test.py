@@ -47,6 +47,7 @@ STAGES = [
     Stage("contract-preload", ["scripts/contract.py"], 900),
     Stage("contract-short", ["scripts/contract.py", "--short"], 200, groups=("check",)),
     Stage("commands", ["python3", "Tests/Commands/commands.py"], 600, "Tests/Commands/commands.py", ("test", "check")),
+    Stage("transfer", ["Tests/Transfer/run.sh"], 300, groups=("test", "check")),
     Stage("stp", ["Tests/Library/run.sh"], 600, "Tests/Library/run.sh"),
     Stage("swift", ["Tests/Swift/run.sh"], 300, groups=("test", "check")),
     Stage("processes", ["python3", "Tests/Processes/processes.py"], 600, "Tests/Processes/processes.py", ("test", "check")),
