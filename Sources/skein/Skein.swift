@@ -7,5 +7,8 @@ struct Skein: ParsableCommand {
         commandName: "skein",
         abstract: "Sockets through what processes share: memory on one host.",
         version: Version.text,
-        subcommands: [Run.self, List.self, Why.self, Version.self])
+        subcommands: [
+            Run.self, List.self, Why.self, Listen.self, Connect.self,
+            Version.self,
+        ])
 }

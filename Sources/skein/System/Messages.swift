@@ -13,6 +13,14 @@ func complain(_ message: String) {
 enum Exit {
     /// What was asked about isn't there.
     static let failure: Int32 = 1
+    /// The address can't be had or reached.
+    static let unreachable: Int32 = 2
+    /// The peer went away before the end.
+    static let peerGone: Int32 = 3
+    /// What came is not what was sent.
+    static let wrongChecksum: Int32 = 4
+    /// What was to be made is there already.
+    static let exists: Int32 = 5
     /// `skein` itself failed or refused, and the program was not started.
     static let refused: Int32 = 125
     static let notExecutable: Int32 = 126

@@ -1,0 +1,44 @@
+import ArgumentParser
+import Glibc
+import Skein
+
+/// An STP address as an argument. "localhost" is this host, as in an address of TCP.
+func stpAddress(_ text: String) throws -> Address {
+    guard let address = Address(text) else {
+        throw ValidationError("'\(text)' is no STP address; give PORT, HOST:PORT or GROUP/HOST:PORT, as in :7000")
+    }
+    return address.host == "localhost" ? Address(group: address.group, host: "", port: address.port)! : address
+}
+
+/// A socket that listens, or what to tell the user.
+func listening(on address: Address, backlog: Int = 128) throws -> Socket {
+    do {
+        return try Socket(listeningOn: address, backlog: backlog)
+    } catch {
+        throw failure("can't listen on \(address): \(explanation(of: error))", code: Exit.unreachable)
+    }
+}
+
+/// A socket connected to a server, or what to tell the user.
+func connected(to address: Address) throws -> Socket {
+    do {
+        return try Socket(connectedTo: address)
+    } catch {
+        throw failure("can't connect to \(address): \(explanation(of: error))", code: Exit.unreachable)
+    }
+}
+
+/// The connection that comes first, or what to tell the user.
+func accepted(by listener: borrowing Socket) throws -> Socket {
+    do {
+        return try listener.accept()
+    } catch {
+        throw failure("can't accept a connection: \(explanation(of: error))", code: Exit.unreachable)
+    }
+}
+
+/// The library's sentence where it has one, which says what to do, else the system's words.
+func explanation(of error: SocketError) -> String {
+    let text = error.advice.isEmpty ? SystemError(code: error.errno).text : error.advice
+    return text.prefix(1).lowercased() + text.dropFirst()
+}
