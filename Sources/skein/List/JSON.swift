@@ -25,7 +25,7 @@ extension Totals {
 }
 
 /// A string of JSON.
-private func quoted(_ text: String) -> String {
+func quoted(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
         switch scalar {

@@ -47,6 +47,20 @@ struct File: ~Copyable {
         return Bytes(storage)
     }
 
+    /// Fills `range` of the buffer from its beginning with what lies at `offset`. Returns how much; 0 at the end.
+    func read(into buffer: inout [UInt8], _ range: Range<Int>, at offset: UInt64) throws(SystemError) -> Int {
+        let count = unsafe buffer.withUnsafeMutableBytes { bytes in
+            let room = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[range])
+            var count: Int
+            repeat {
+                count = unsafe pread(descriptor, room.baseAddress, room.count, off_t(offset))
+            } while count < 0 && errno == EINTR
+            return count
+        }
+        if count < 0 { throw SystemError.last }
+        return count
+    }
+
     /// All of a file of /proc, whose size nobody knows beforehand, up to `limit` bytes.
     static func contents(_ path: String, limit: Int = 1 << 24) throws(SystemError) -> Bytes {
         let file = try File(path)
