@@ -8,7 +8,7 @@ struct Skein: ParsableCommand {
         abstract: "Sockets through what processes share: memory on one host.",
         version: Version.text,
         subcommands: [
-            Run.self, List.self, Why.self, Send.self, Receive.self, Listen.self, Connect.self, Relay.self,
+            Run.self, List.self, Why.self, Send.self, Receive.self, Listen.self, Connect.self, Relay.self, Bench.self,
             Version.self,
         ])
 }
