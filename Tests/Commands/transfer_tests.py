@@ -1,0 +1,467 @@
+"""`skein send` and `skein receive`: honest ends, interrupted ones, and peers that mean harm."""
+
+import ctypes
+import ctypes.util
+import json
+import os
+import pty
+import random
+import shutil
+import struct
+import threading
+import time
+
+from harness import one_line, skein, test
+from running import INTERRUPT, KILL, TERMINATE, Running, host, needs_root, until
+
+SUFFIX = ".skein-part"
+LARGE = 4 << 30  # of a sparse file: long enough to be interrupted
+
+
+def xxh128(content):
+    """What libxxhash itself says, by another way than the command's."""
+    class Hash(ctypes.Structure):
+        _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+    library = ctypes.CDLL(ctypes.util.find_library("xxhash") or "libxxhash.so.0")
+    library.XXH3_128bits.restype = Hash
+    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    result = library.XXH3_128bits(content, len(content))
+    return f"{result.high:016x}{result.low:016x}"
+
+
+def make(path, size, seed=1):
+    content = random.Random(seed).randbytes(size)
+    path.write_bytes(content)
+    return content
+
+
+def sparse(path, size=LARGE):
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+def place(folder):
+    target = folder / "target"
+    target.mkdir(exist_ok=True)
+    return target
+
+
+def receiver(folder, *options, **more):
+    """One that is ready, by default for the folder 'target'."""
+    options = options or ("-o", place(folder))
+    return Running(folder, "receive", ":0", *options, ready="stderr" if "-" in options else "stdout", **more)
+
+
+def transfer(folder, path, *options, expect=0, send=()):
+    """A whole transfer, with JSON from both ends where it ends well."""
+    asked = [] if "-" in options else ["--json"]
+    with receiver(folder, *(options or ("-o", place(folder))), *asked) as to:
+        out, err = skein("send", *send, "--json", str(path), to.address, expect=expect, **host(folder))
+        got, said = to.finish(expect)
+        if expect:
+            return err, said
+        return json.loads(out), json.loads(got) if asked else got
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+# --- honest ends
+
+@test("send: a file arrives with its name, content and permissions, and both ends say its checksum")
+def _(folder):
+    content = make(folder / "file.bin", 5_000_123)
+    (folder / "file.bin").chmod(0o750)
+    sent, got = transfer(folder, folder / "file.bin")
+    arrived = place(folder) / "file.bin"
+    assert arrived.read_bytes() == content and arrived.stat().st_mode & 0o777 == 0o750
+    assert sent["xxh128"] == got["xxh128"] == xxh128(content)
+    assert (sent["name"], sent["bytes"], sent["resumed_from"]) == ("file.bin", 5_000_123, 0) and got["name"] == str(arrived)
+    assert names(place(folder)) == ["file.bin"]
+
+
+@test("send: without --json a line says what was sent, and nothing else is said")
+def _(folder):
+    content = make(folder / "a file", 1000)
+    with receiver(folder) as to:
+        out, err = skein("send", str(folder / "a file"), to.address, **host(folder))
+        got, said = to.finish()
+    assert out == f"sent a file: 1000 bytes, xxh128 {xxh128(content)}\n" and err == said == ""
+    assert got.decode() == f"received {place(folder)}/a file: 1000 bytes, xxh128 {xxh128(content)}\n"
+
+
+@test("send: an empty file is a file")
+def _(folder):
+    make(folder / "empty", 0)
+    sent, _ = transfer(folder, folder / "empty")
+    assert sent["bytes"] == 0 and (place(folder) / "empty").stat().st_size == 0 and names(place(folder)) == ["empty"]
+
+
+@test("receive: -o names the file, the folder, or standard output; the current folder is the default")
+def _(folder):
+    content = make(folder / "x", 30_000)
+    transfer(folder, folder / "x", "-o", folder / "other")
+    assert (folder / "other").read_bytes() == content
+    assert transfer(folder, folder / "x", "-o", "-")[1] == content
+    with receiver(folder, "--json", cwd=place(folder)) as to:
+        skein("send", str(folder / "x"), to.address, **host(folder))
+        to.finish()
+    assert (place(folder) / "x").read_bytes() == content
+
+
+@test("send: standard input of any length is sent under a name that is given, or to one that is")
+def _(folder):
+    content = random.Random(2).randbytes(3_000_000)
+    for options, given, target in ((["-o", place(folder)], ["--name", "given"], place(folder) / "given"),
+                                   (["-o", folder / "mine"], [], folder / "mine")):
+        with receiver(folder, *options) as to, Running(folder, "send", *given, "-", to.address) as sender:
+            sender.finish(0, content)
+            to.finish()
+        assert target.read_bytes() == content
+
+
+@test("send: --name is offered in place of the file's own, which may be too long here")
+def _(folder):
+    content = make(folder / ("x" * 250), 10)
+    refused, said = transfer(folder, folder / ("x" * 250), expect=1)
+    one_line(refused, "-o FILE")
+    one_line(said, "-o FILE")
+    transfer(folder, folder / ("x" * 250), send=["--name", "short"])
+    assert (place(folder) / "short").read_bytes() == content
+
+
+# --- resuming
+
+@test("send: what is there from an earlier try is not sent again, unless it differs or is too long")
+def _(folder):
+    content = make(folder / "x", 2_000_000)
+    part = place(folder) / f"x{SUFFIX}"
+    for left, resumed in ((content[:700_001], 700_001), (content, 2_000_000), (b"", 0), (content[:9] + b"other", 0),
+                          (content + b"more", 0)):
+        part.write_bytes(left)
+        sent, got = transfer(folder, folder / "x")
+        assert sent["resumed_from"] == got["resumed_from"] == resumed, (sent, got)
+        assert sent["xxh128"] == xxh128(content) and (place(folder) / "x").read_bytes() == content
+        assert names(place(folder)) == ["x"]
+        (place(folder) / "x").unlink()
+
+
+def interrupted(folder, by, whom):
+    """Stops a transfer in the middle. Returns what both ends say, and what is left."""
+    sparse(folder / "large")
+    part = place(folder) / f"large{SUFFIX}"
+    with receiver(folder) as to, Running(folder, "send", folder / "large", to.address) as sender:
+        until(lambda: part.exists() and part.stat().st_size > 0, "some of it arrives")
+        (to if whom == "receiver" else sender).signal(by)
+        outputs = [running.process.communicate(timeout=60)[1].decode() for running in (sender, to)]
+        codes = sender.process.returncode, to.process.returncode
+    assert names(place(folder)) == [part.name] and 0 < part.stat().st_size < LARGE
+    # The rest needn't be gigabytes.
+    size = part.stat().st_size
+    sparse(folder / "large", size + 1_000_000)
+    sent, _ = transfer(folder, folder / "large")
+    assert sent["resumed_from"] == size and sent["bytes"] == size + 1_000_000
+    (place(folder) / "large").unlink()
+    return codes, outputs
+
+
+@test("send: interrupted, it says how to go on, the receiver keeps what has come, and the next try goes on")
+def _(folder):
+    for number in (INTERRUPT, TERMINATE):
+        codes, (sender, said) = interrupted(folder, number, "sender")
+        assert codes == (-number, 3), codes
+        one_line(sender, "interrupted", "run both commands again")
+        one_line(said, "sender is gone", "bytes are kept in", "only the rest")
+
+
+@test("receive: interrupted or killed, the sender says how to go on, and the next try goes on")
+def _(folder):
+    codes, (sender, said) = interrupted(folder, INTERRUPT, "receiver")
+    assert codes == (3, -INTERRUPT), codes
+    one_line(sender, "receiver is gone", "only the rest is sent")
+    one_line(said, "interrupted", "run both commands again")
+    codes, (sender, said) = interrupted(folder, KILL, "receiver")
+    assert codes == (3, -KILL) and said == ""
+    one_line(sender, "receiver is gone")
+
+
+@test("send: standard input can't be resumed, and both ends say so")
+def _(folder):
+    with receiver(folder) as to, Running(folder, "send", "--name", "x", "-", to.address) as sender:
+        sender.process.stdin.write(b"x" * 1_000_000)
+        sender.process.stdin.flush()
+        part = place(folder) / f"x{SUFFIX}"
+        until(lambda: part.exists() and part.stat().st_size > 0, "some of it arrives")
+        sender.signal(INTERRUPT)
+        err = sender.process.communicate(timeout=60)[1].decode()
+        one_line(err, "can't be sent from the middle")
+        said = to.finish(3)[1]
+        one_line(said, "run both commands again")
+        assert "only the rest" not in said
+
+
+@test("send: a file that becomes shorter in the meantime is no file that arrives")
+def _(folder):
+    path = sparse(folder / "large")
+    part = place(folder) / f"large{SUFFIX}"
+    with receiver(folder) as to, Running(folder, "send", path, to.address) as sender:
+        until(lambda: part.exists() and part.stat().st_size > 0, "some of it arrives")
+        os.truncate(path, 1)
+        one_line(sender.finish(1)[1], "became shorter")
+        one_line(to.finish(1)[1], "became shorter")
+    assert names(place(folder)) == [part.name]
+
+
+# --- what is there already
+
+@test("receive: a target that exists stays as it is without --force, whoever named it")
+def _(folder):
+    content = make(folder / "x", 1000)
+    mine = place(folder) / "x"
+    mine.write_bytes(b"mine")
+    for err in transfer(folder, folder / "x", expect=5):
+        one_line(err, "exists", "--force")
+    one_line(skein("receive", "-o", str(mine), ":0", expect=5, **host(folder))[1], "exists", "--force")
+    assert mine.read_bytes() == b"mine" and names(place(folder)) == ["x"]
+    transfer(folder, folder / "x", "-o", mine, "--force")
+    assert mine.read_bytes() == content
+    mine.unlink()
+    mine.symlink_to("nowhere")
+    transfer(folder, folder / "x", expect=5)
+    assert mine.is_symlink()
+
+
+@test("receive: a target that comes to be while the file arrives stays as it is")
+def _(folder):
+    mine = place(folder) / "x"
+    with receiver(folder) as to, Running(folder, "send", "--name", "x", "-", to.address) as sender:
+        sender.process.stdin.write(b"theirs")
+        sender.process.stdin.flush()
+        until(lambda: (place(folder) / f"x{SUFFIX}").exists(), "it begins to arrive")
+        mine.write_bytes(b"mine")
+        one_line(sender.finish(5, b"")[1], "--force")
+        one_line(to.finish(5)[1], "--force")
+    assert mine.read_bytes() == b"mine"
+
+
+@test("receive: what lies in the place of the file in progress and isn't its own is left alone")
+def _(folder):
+    make(folder / "x", 1000)
+    victim = folder / "victim"
+    victim.write_bytes(b"precious")
+    part = place(folder) / f"x{SUFFIX}"
+    for put in (lambda: part.symlink_to(victim), lambda: os.link(victim, part), lambda: os.mkfifo(part), part.mkdir):
+        put()
+        for err in transfer(folder, folder / "x", expect=1):
+            one_line(err, part.name)
+        assert victim.read_bytes() == b"precious" and names(place(folder)) == [part.name]
+        part.rmdir() if part.is_dir() and not part.is_symlink() else part.unlink()
+
+
+@test("receive: a file in progress of another user is left alone")
+def _(folder):
+    needs_root("to make a file of another user")
+    make(folder / "x", 1000)
+    part = place(folder) / f"x{SUFFIX}"
+    part.write_bytes(b"bait")
+    os.chown(part, 65534, 65534)
+    transfer(folder, folder / "x", expect=1)
+    assert part.read_bytes() == b"bait"
+
+
+@test("receive: two can't write one file")
+def _(folder):
+    make(folder / "x", 1000)
+    with receiver(folder) as first, Running(folder, "send", "--name", "x", "-", first.address) as slow:
+        slow.process.stdin.write(b"slow")
+        slow.process.stdin.flush()
+        until(lambda: (place(folder) / f"x{SUFFIX}").exists(), "it begins to arrive")
+        for err in transfer(folder, folder / "x", expect=1):
+            one_line(err, "another 'skein receive'")
+        slow.finish(0, b" and steady")
+        first.finish()
+    assert (place(folder) / "x").read_bytes() == b"slow and steady"
+
+
+# --- peers that mean harm, and strangers
+
+def message(kind, body=b"", version=1, length=None):
+    return b"SK" + struct.pack("<BBI", version, kind, len(body) if length is None else length) + body
+
+
+def offer(name, size, mode=0o644):
+    return message(1, struct.pack("<HQ", mode, size) + name)
+
+
+def digest(content):
+    return bytes.fromhex(xxh128(content))
+
+
+BEGIN = message(3, struct.pack("<Q", 0))
+
+
+def say(folder, address, content):
+    """Sends these bytes to a receiver, and returns what it answers."""
+    with Running(folder, "connect", address) as client:
+        return client.finish(None, content)[0]
+
+
+@test("receive: names that lead out of the folder, hide or do harm are refused, and nothing is made")
+def _(folder):
+    for name in (b"../evil", b"/tmp/evil", b"a/b", b"..", b".", b".bashrc", b"", b"nul\0", b"line\nfeed", b"\x1b[2J", b"\xff",
+                 b"x" * 245, b"x" * 255):
+        with receiver(folder) as to:
+            answer = say(folder, to.address, offer(name, 4))
+            one_line(to.finish(1)[1], "-o FILE")
+            assert answer[3] == 7 and answer[8] == 2, answer
+    assert names(place(folder)) == [] and not (folder / "evil").exists() and not os.path.exists("/tmp/evil")
+
+
+@test("receive: set-user-id never arrives")
+def _(folder):
+    with receiver(folder) as to:
+        say(folder, to.address, offer(b"x", 1, 0o7777) + BEGIN + message(4, b"y" + digest(b"y"))
+            + message(5, struct.pack("<Q", 1) + digest(b"y")))
+        to.finish()
+    assert (place(folder) / "x").stat().st_mode & 0o7000 == 0
+
+
+@test("receive: a size that the disk can't hold is refused, and one that none can is no offer")
+def _(folder):
+    with receiver(folder) as to:
+        say(folder, to.address, offer(b"x", 1 << 62))
+        one_line(to.finish(1)[1], "make room")
+    with receiver(folder) as to:
+        answer = say(folder, to.address, offer(b"x", 1 << 63))
+        assert answer[3] == 7 and "has no place" in to.line()
+    assert names(place(folder)) == []
+
+
+@test("receive: more than was offered, chunks of absurd sizes and wrong checksums are refused; none of it is stored")
+def _(folder):
+    good = message(4, b"good" + digest(b"good"))
+    cases = ((good + message(4, b"x" + digest(b"goodx")), 1), (good + message(4, length=0xFFFFFFFF), 1), (message(4, length=16), 1),
+             (message(4, b"evil" + digest(b"good")), 4), (good + message(5, struct.pack("<Q", 4) + digest(b"evil")), 4),
+             (good + message(5, struct.pack("<Q", 3) + digest(b"good")), 1), (good + message(1), 1), (good + b"noise" * 9, 1))
+    for content, code in cases:
+        with receiver(folder) as to:
+            say(folder, to.address, offer(b"x", 4) + BEGIN + content)
+            to.finish(code)
+        left = place(folder) / f"x{SUFFIX}"
+        assert names(place(folder)) in ([], [left.name])
+        assert not left.exists() or left.read_bytes() == b"good"
+        shutil.rmtree(place(folder))
+
+
+@test("receive: strangers, other versions and mutes don't keep it from its sender")
+def _(folder):
+    content = make(folder / "x", 1000)
+    with receiver(folder) as to:
+        assert say(folder, to.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")[3] == 7
+        assert "no skein" in to.line()
+        say(folder, to.address, message(1, version=9))
+        assert "version 9" in to.line()
+        say(folder, to.address, b"")
+        assert "without a word" in to.line()
+        with Running(folder, "connect", to.address) as mute:
+            assert "said nothing" in to.line()
+            mute.end_input()
+        skein("send", str(folder / "x"), to.address, **host(folder))
+        to.finish()
+    assert (place(folder) / "x").read_bytes() == content
+
+
+def answered(folder, reply, expect):
+    """Sends a file to a 'receiver' that says just this. Returns what it got and what the sender says."""
+    make(folder / "x", 100)
+    with Running(folder, "listen", ":0", ready="stderr") as to, Running(folder, "send", folder / "x", to.address) as sender:
+        to.end_input(reply)
+        err = sender.finish(expect)[1]
+        return to.finish(None)[0], err
+
+
+@test("send: whatever a receiver claims to have, the sender reads its own file alone")
+def _(folder):
+    content = random.Random(1).randbytes(100)
+    for claimed in (1, 101, 1 << 40, 1 << 63, (1 << 64) - 1):
+        got, err = answered(folder, message(2, struct.pack("<Q", claimed) + digest(b"a guess")) + message(6), 0)
+        begin = got.index(BEGIN)
+        assert got[begin + len(BEGIN) + 8:][:100] == content, claimed
+    got, _ = answered(folder, message(2, struct.pack("<Q", 60) + digest(content[:60])) + message(6), 0)
+    assert content[60:] in got and content[:60] not in got
+
+
+@test("send: receivers that are none, of another version, or talk nonsense are named")
+def _(folder):
+    one_line(answered(folder, b"HTTP/1.1 400 Bad Request\r\n\r\n", 1)[1], "no skein")
+    one_line(answered(folder, message(2, version=2), 1)[1], "version 2")
+    one_line(answered(folder, message(6), 1)[1], "no place")
+    one_line(answered(folder, b"", 3)[1], "receiver is gone")
+    one_line(answered(folder, message(7, b"\x04\x1b[2J\x07boo"), 1)[1], "?[2J?boo")
+    one_line(answered(folder, message(7, b"\x03"), 4)[1])
+    one_line(answered(folder, message(7, b"\x01"), 5)[1])
+
+
+# --- bad arguments
+
+@test("send: a file that is missing, a folder or a pipe is explained before anything is connected")
+def _(folder):
+    os.mkfifo(folder / "pipe")
+    for path, words in ((folder / "none", ["No such file"]), (folder, ["a folder", "tar c"]), (folder / "pipe", ["skein send - ADDRESS <"])):
+        one_line(skein("send", str(path), ":7", expect=1, **host(folder))[1], *words)
+    make(folder / "x", 1)
+    one_line(skein("send", str(folder / "x"), ":7998", expect=2, **host(folder))[1], "nobody listens")
+    assert "255 bytes" in skein("send", "--name", "x" * 256, str(folder / "x"), ":7", expect=64)[1]
+    assert "is no STP address" in skein("send", str(folder / "x"), "x", expect=64)[1]
+    assert "Missing" in skein("send", expect=64)[1]
+
+
+@test("receive: targets that can't be are explained before anybody connects")
+def _(folder):
+    one_line(skein("receive", ":0", "-o", f"{folder}/none/", expect=1, **host(folder))[1], "make it first")
+    one_line(skein("receive", ":0", "-o", f"{folder}/none/x", expect=1, **host(folder))[1], "No such file")
+    one_line(skein("receive", ":0", "-o", "", expect=1, **host(folder))[1], "make it first")
+    assert "--json" in skein("receive", ":0", "-o", "-", "--json", expect=64)[1]
+    assert "is no STP address" in skein("receive", "x", expect=64)[1]
+    with receiver(folder) as first:
+        one_line(skein("receive", first.address, expect=2, **host(folder))[1], "taken")
+
+
+@test("receive: standard output that is full ends it at both ends")
+def _(folder):
+    make(folder / "x", 100_000)
+    with open("/dev/full", "wb") as full, receiver(folder, "-o", "-", stdout=full) as to:
+        one_line(skein("send", str(folder / "x"), to.address, expect=1, **host(folder))[1], "space")
+        one_line(to.finish(1)[1], "standard output", "space")
+
+
+# --- a terminal
+
+@test("send: progress is shown on a terminal, and only there")
+def _(folder):
+    terminal, inner = pty.openpty()
+    shown = []
+    reader = threading.Thread(target=lambda: read_all(terminal, shown))
+    with receiver(folder) as to, Running(folder, "send", "--name", "x", "-", to.address, stderr=inner) as sender:
+        os.close(inner)
+        reader.start()
+        for _ in range(3):
+            sender.process.stdin.write(b"x" * 300_000)
+            sender.process.stdin.flush()
+            time.sleep(0.3)
+        sender.finish(0, b"")
+        assert to.finish()[1] == ""
+    reader.join(60)
+    os.close(terminal)
+    text = b"".join(shown).decode()
+    assert "K  " in text and "/s" in text and text.endswith("\r\x1b[K"), text
+
+
+def read_all(terminal, shown):
+    try:
+        while part := os.read(terminal, 4096):
+            shown.append(part)
+    except OSError:  # the last one has closed the terminal
+        pass
