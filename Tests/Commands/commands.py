@@ -13,7 +13,9 @@ if not os.access(harness.SKEIN, os.X_OK):
     sys.exit(f"{harness.SKEIN} is missing: build it first, or name another by SKEIN_BIN")
 
 # They ask the command for its version as they are read.
+import bench_tests  # noqa: E402,F401
 import ls_tests  # noqa: E402,F401
+import relay_tests  # noqa: E402,F401
 import rule_file_tests  # noqa: E402,F401
 import rule_tests  # noqa: E402,F401
 import run_tests  # noqa: E402,F401

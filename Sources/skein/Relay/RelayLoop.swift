@@ -22,8 +22,9 @@ struct RelayLoop: ~Copyable {
     /// Those that wait for what is short.
     private var waiting: Set<UInt64> = []
     private var isAccepting = false
-    /// The same trouble is said once, until a connection is made again.
-    private var isTroubleSaid = false
+    /// Both are said once, until they are over.
+    private var isRefusalSaid = false
+    private var isShortageSaid = false
     private var room = [UInt8](repeating: 0, count: Pump.capacity)
 
     /// Listens from now on, or says what to do.
@@ -71,10 +72,9 @@ struct RelayLoop: ~Copyable {
 
     /// Gives a connection its turn and does what comes of it.
     private mutating func settle(
-        _ number: UInt64, _ turn: (RelayedConnection, inout RelayLoop) -> RelayedConnection.Standing
+        _ number: UInt64, _ turn: (RelayedConnection, inout RelayLoop) -> RelayedConnection.Standing?
     ) {
-        guard let connection = connections[number] else { return }
-        let standing = turn(connection, &self)
+        guard let connection = connections[number], let standing = turn(connection, &self) else { return }
         if let descriptor = connection.newTarget.take() { watch(descriptor, number, .target) }
         unfinished.remove(number)
         waiting.remove(number)
@@ -92,14 +92,16 @@ struct RelayLoop: ~Copyable {
         connections[connection.number] = nil
         let (forth, back) = connection.counts
         if case .refused(let reason) = standing {
-            tell("connection \(connection.number) was refused: \(reason)", once: true)
+            let message = "connection \(connection.number) was refused: \(reason)"
+            if isVerbose || !isRefusalSaid { complain(message) }
+            isRefusalSaid = true
         } else {
             if case .reset = standing {
                 tell("connection \(connection.number) was reset after \(forth) bytes there and \(back) back")
             } else {
                 tell("connection \(connection.number) ended after \(forth) bytes there and \(back) back")
             }
-            isTroubleSaid = false
+            isRefusalSaid = false
         }
         // Its descriptors may be what others wait for.
         if !isAccepting { resumeAccepting() }
@@ -121,7 +123,10 @@ struct RelayLoop: ~Copyable {
                 try client.setNonBlocking(true)
                 add(client)
             } catch {
-                if error.errno == EAGAIN { return }
+                if error.errno == EAGAIN {
+                    isShortageSaid = false
+                    return
+                }
                 // Any other error is that of one client, who is gone.
                 if isShortage(error.errno) { return stopAccepting(error.errno) }
             }
@@ -141,9 +146,10 @@ struct RelayLoop: ~Copyable {
         guard isAccepting else { return }
         isAccepting = false
         events.remove(listener.descriptor)
+        if isShortageSaid { return }
+        isShortageSaid = true
         let advice = errno == EMFILE ? "; more at once take a higher limit, 'ulimit -n'" : ""
-        let text = "\(SystemError(code: errno).text): new clients wait until a connection has ended\(advice)"
-        tell(text, once: true)
+        complain("\(SystemError(code: errno).text): new clients wait until a connection has ended\(advice)")
     }
 
     private mutating func resumeAccepting() {
@@ -155,8 +161,7 @@ struct RelayLoop: ~Copyable {
         events.add(descriptor, number << 1 | side.rawValue, .changes)
     }
 
-    private mutating func tell(_ message: String, once: Bool = false) {
-        if isVerbose || once && !isTroubleSaid { complain(message) }
-        if once { isTroubleSaid = true }
+    private func tell(_ message: String) {
+        if isVerbose { complain(message) }
     }
 }

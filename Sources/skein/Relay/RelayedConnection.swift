@@ -59,10 +59,11 @@ final class RelayedConnection {
         }
     }
 
-    /// Lets bytes flow, after any event. The target's first one says how connecting went.
-    func turn(_ side: Side, to end: RelayEnd, through room: inout [UInt8]) -> Standing {
+    /// Lets bytes flow, after any event. The target's first one says how connecting went; before it the client's
+    /// change nothing, and nil is returned.
+    func turn(_ side: Side, to end: RelayEnd, through room: inout [UInt8]) -> Standing? {
         if !isConnected {
-            guard side == .target, target != nil else { return .waits }
+            guard side == .target, target != nil else { return nil }
             if let error = connectError() {
                 target = nil
                 choice += 1
