@@ -3,7 +3,7 @@
 import json
 import os
 
-from harness import skein, test
+from harness import SKEIN, skein, test
 from running import KILL, Running, host, until
 
 
@@ -40,14 +40,17 @@ def _(folder):
         until(lambda: not os.path.exists(f"/proc/{second}") or "Z (" in open(f"/proc/{second}/status").read(), "it is gone")
     with Running(folder, "bench", "--rounds", "100") as bench:
         until(lambda: children(bench.process.pid), "the second process starts")
-        os.kill(children(bench.process.pid)[0], KILL)
+        second = children(bench.process.pid)[0]
+        until(lambda: len(os.listdir(f"/proc/{second}/task")) == 4, "it serves three connections")
+        os.kill(second, KILL)
         assert "second process" in bench.finish(1)[1]
 
 
-@test("bench: a number of rounds that makes no sense, and a folder that can't be used, are explained")
+@test("bench: a number of rounds that makes no sense, 'skein run' around it, and a folder that can't be used, are explained")
 def _(folder):
     for number in ("0", "101", "-1", "x"):
         skein("bench", f"--rounds={number}", expect=64)
+    assert "without it" in skein("run", str(SKEIN), "bench", expect=1, **host(folder))[1]
     environment = host(folder)
     os.chmod(environment["SKEIN_DIR"], 0o777)
     assert "chmod 1777" in skein("bench", "--rounds", "1", expect=1, **environment)[1]

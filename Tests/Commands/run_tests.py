@@ -161,8 +161,8 @@ def _(folder):
     subprocess.run([setcap, "cap_net_raw+ep", program], check=True)
     assert skein("run", str(program), expect=7)[1] == ""
     # The copy is where another user can reach it.
-    for part in ("bin/skein", "lib/libskein-preload.so"):
-        (folder / part).parent.mkdir()
+    for part in ("bin/skein", "lib/libskein-preload.so", "lib/libskein.so.0"):
+        (folder / part).parent.mkdir(exist_ok=True)
         shutil.copy2(SKEIN.parents[1] / part, folder / part)
     result = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", folder / "bin/skein", "run", program],
                             capture_output=True, text=True)

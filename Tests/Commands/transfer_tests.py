@@ -195,7 +195,8 @@ def _(folder):
         part = place(folder) / f"x{SUFFIX}"
         until(lambda: part.exists() and part.stat().st_size > 0, "some of it arrives")
         sender.signal(INTERRUPT)
-        err = sender.process.communicate(timeout=60)[1].decode()
+        sender.process.wait(60)  # before its input ends
+        err = sender.process.communicate()[1].decode()
         one_line(err, "can't be sent from the middle")
         said = to.finish(3)[1]
         one_line(said, "run both commands again")

@@ -30,6 +30,9 @@ struct Bench: ParsableCommand {
             try BenchPeer().run()
             return
         }
+        if let preload = environmentVariable("LD_PRELOAD"), preload.contains(Header.fileName) {
+            throw failure("under 'skein run' TCP itself goes over shared memory; run this without it")
+        }
         let client = try BenchClient()
         var report = BenchReport()
         for round in 0..<rounds {

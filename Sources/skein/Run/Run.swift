@@ -83,15 +83,17 @@ struct Run: ParsableCommand {
         _ program: Program, _ environment: inout Environment, _ rules: Rules, _ subject: RuledProgram
     ) throws -> Bool {
         let strictness = rules.strictOrigin.map { subject.place($0, .strict) }
-        func stayPlain(_ fault: String) throws {
-            guard let strictness else { return complain("\(fault); it runs on plain TCP") }
+        func stayPlain(_ fault: String, advice: String = "") throws {
+            guard let strictness else { return complain("\(fault); it runs on plain TCP\(advice)") }
             let message = "\(fault); not started because of \(strictness) (without it, it runs on plain TCP)"
             throw failure(message, code: Exit.refused)
         }
         let interpreter = program.interpreter()
         if case .unreachable(let reason) = Reach(of: interpreter) {
             let throughAnother = "\(program.name) is run by \(interpreter), which"
-            try stayPlain("\(interpreter == program.path ? program.name : throughAnother) \(reason)")
+            try stayPlain(
+                "\(interpreter == program.path ? program.name : throughAnother) \(reason)",
+                advice: " ('skein relay' connects it with STP sockets)")
             return false
         }
         // The header is put in all the same: what the program starts may have other rules.

@@ -21,7 +21,8 @@ struct Receive: ParsableCommand {
         name: [.short, .long],
         help: ArgumentHelp(
             "A folder for the sender's name, a file, or '-' for standard output. Default: the current folder.",
-            valueName: "target"))
+            valueName: "target"),
+        completion: .file())
     var output: String?
 
     @Flag(help: "Replace a target that exists.")

@@ -13,7 +13,7 @@ struct Send: ParsableCommand {
             input can't be resumed.
             """)
 
-    @Argument(help: ArgumentHelp("The file, or '-' for standard input.", valueName: "file"))
+    @Argument(help: ArgumentHelp("The file, or '-' for standard input.", valueName: "file"), completion: .file())
     var path: String
 
     @Argument(help: "The STP address that the receiver listens on.", transform: stpAddress)
