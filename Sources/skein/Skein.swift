@@ -2,7 +2,7 @@ import ArgumentParser
 
 /// The command. Each sub-command lives in a folder of its own; `System` is what they share of Linux.
 @main
-struct Skein: ParsableCommand {
+struct SkeinCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "skein",
         abstract: "Sockets through what processes share: memory on one host.",

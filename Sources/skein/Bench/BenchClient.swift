@@ -35,9 +35,9 @@ struct BenchClient {
         }
     }
 
-    private static func connected(to address: SocketAddress) throws -> Socket {
+    private static func connected(to address: SocketAddress) throws -> StreamSocket {
         do {
-            let socket = try Socket(for: address)
+            let socket = try StreamSocket(for: address)
             try socket.connect(to: address)
             return socket
         } catch {
@@ -75,13 +75,13 @@ final class BenchConnection {
     private static let secondsOfEcho = 0.1
     private static let secondsOfStream = 0.2
 
-    private let socket: Socket
+    private let socket: StreamSocket
     private let pattern = BenchPattern.make()
     /// How many take about the right time, from what the last measurement took; nil before the first.
     private var echoes: Int?
     private var streamed: Int?
 
-    init(_ socket: consuming Socket) { self.socket = socket }
+    init(_ socket: consuming StreamSocket) { self.socket = socket }
 
     /// One round.
     func measure() throws -> BenchFigures {

@@ -49,9 +49,9 @@ struct BenchPeer {
     func run() throws {
         // Nobody is left to measure for once the first process is gone.
         _ = sk_syscall6(Int(SYS_prctl), 1 /* PR_SET_PDEATHSIG */, Int(SIGKILL), 0, 0, 0, 0)
-        let tcp = try Socket(listeningAt: SocketAddress(loopbackPort: 0), backlog: 1)
+        let tcp = try StreamSocket(listeningAt: SocketAddress(loopbackPort: 0), backlog: 1)
         let name = "skein-bench/\(getpid())"
-        let unix = try Socket(listeningAt: SocketAddress(abstractName: name), backlog: 1)
+        let unix = try StreamSocket(listeningAt: SocketAddress(abstractName: name), backlog: 1)
         let stp = try listening(on: Address(port: 0))
         let port = unsafe SocketAddress(of: tcp.descriptor) { unsafe getsockname($0, $1, $2) }?.port ?? 0
         announceReady("\(port) \(name) \(try stp.localAddress.port)")
@@ -61,7 +61,7 @@ struct BenchPeer {
         threads.forEach { $0.join() }
     }
 
-    private static func serve(_ connection: consuming Socket) -> Thread {
+    private static func serve(_ connection: consuming StreamSocket) -> Thread {
         let server = BenchServer(connection)
         return Thread { try? server.run() }
     }
@@ -69,10 +69,10 @@ struct BenchPeer {
 
 /// One connection of the other process.
 private final class BenchServer: Sendable {
-    private let connection: Socket
+    private let connection: StreamSocket
     private let pattern = BenchPattern.make()
 
-    init(_ connection: consuming Socket) { self.connection = connection }
+    init(_ connection: consuming StreamSocket) { self.connection = connection }
 
     /// Ends with the connection.
     func run() throws {

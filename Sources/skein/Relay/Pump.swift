@@ -33,7 +33,9 @@ struct Pump {
     private(set) var count: UInt64 = 0
 
     /// Moves what can be moved at once. `room` is anybody's: it holds nothing between two steps.
-    mutating func step(from source: borrowing Socket, to sink: borrowing Socket, through room: inout [UInt8]) -> Step {
+    mutating func step(
+        from source: borrowing StreamSocket, to sink: borrowing StreamSocket, through room: inout [UInt8]
+    ) -> Step {
         if state == .ended { return .ended }
         if !rest.isEmpty { return flush(to: sink) }
         if state == .ending {
@@ -54,7 +56,7 @@ struct Pump {
         }
     }
 
-    private mutating func forward(_ bytes: Span<UInt8>, to sink: borrowing Socket) -> Step {
+    private mutating func forward(_ bytes: Span<UInt8>, to sink: borrowing StreamSocket) -> Step {
         do {
             let sent = try sink.send(bytes)
             count += UInt64(sent)
@@ -68,7 +70,7 @@ struct Pump {
         }
     }
 
-    private mutating func flush(to sink: borrowing Socket) -> Step {
+    private mutating func flush(to sink: borrowing StreamSocket) -> Step {
         do {
             let sent = try sink.send(rest.span.extracting(droppingFirst: written))
             written += sent

@@ -32,8 +32,8 @@ enum RelayEnd {
     }
 
     /// A socket that listens there and never waits, or what to tell the user.
-    func listen() throws -> Socket {
-        let listener: Socket
+    func listen() throws -> StreamSocket {
+        let listener: StreamSocket
         switch self {
         case .stp(let address): listener = try skein.listening(on: address, backlog: 1024)
         case .tcp(let addresses):
@@ -43,9 +43,9 @@ enum RelayEnd {
         return listener
     }
 
-    private static func listening(at address: SocketAddress) throws -> Socket {
+    private static func listening(at address: SocketAddress) throws -> StreamSocket {
         do {
-            return try Socket(listeningAt: address, backlog: 4096)
+            return try StreamSocket(listeningAt: address, backlog: 4096)
         } catch {
             let isTaken = error.code == EADDRINUSE
             let reason = isTaken ? "an STP or TCP socket of this host has the port; choose another one" : error.text
@@ -54,7 +54,7 @@ enum RelayEnd {
     }
 
     /// The address that a socket of this kind has itself, or that of its peer.
-    func name(of socket: borrowing Socket, peer: Bool = false) -> String {
+    func name(of socket: borrowing StreamSocket, peer: Bool = false) -> String {
         switch self {
         case .tcp:
             let address = unsafe SocketAddress(of: socket.descriptor) { descriptor, address, length in
@@ -73,7 +73,7 @@ enum RelayEnd {
 /// How an attempt to connect went.
 enum Attempt: ~Copyable {
     /// It is under way: the socket is writable once that is decided.
-    case begun(Socket)
+    case begun(StreamSocket)
     /// Something is short for the moment: to be tried again.
     case short(errno: Int32)
     /// Nobody is there.
@@ -96,7 +96,7 @@ extension RelayEnd {
 
     private static func attempt(_ address: Address) -> Attempt {
         do {
-            let socket = try Socket(nonBlocking: true)
+            let socket = try StreamSocket(nonBlocking: true)
             do {
                 try socket.connect(to: address)
             } catch  where error.errno == EINPROGRESS {}
@@ -109,7 +109,7 @@ extension RelayEnd {
 
     private static func attempt(_ address: SocketAddress) -> Attempt {
         do throws(SystemError) {
-            let socket = try Socket(for: address, nonBlocking: true)
+            let socket = try StreamSocket(for: address, nonBlocking: true)
             do throws(SystemError) {
                 try socket.connect(to: address)
             } catch  where error.code == EINPROGRESS {}

@@ -13,7 +13,7 @@ struct RelayLoop: ~Copyable {
     private let source: RelayEnd
     private let target: RelayEnd
     private let isVerbose: Bool
-    private let listener: Socket
+    private let listener: StreamSocket
     private var events: EventSet
     private var connections: [UInt64: RelayedConnection] = [:]
     private var lastNumber = RelayLoop.listenerNumber
@@ -134,7 +134,7 @@ struct RelayLoop: ~Copyable {
         }
     }
 
-    private mutating func add(_ client: consuming Socket) {
+    private mutating func add(_ client: consuming StreamSocket) {
         lastNumber += 1
         tell("connection \(lastNumber) from \(source.name(of: client, peer: true))")
         watch(client.descriptor, lastNumber, .client)

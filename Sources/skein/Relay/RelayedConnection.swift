@@ -25,8 +25,8 @@ final class RelayedConnection {
     private static let stepsInTurn = 16
 
     let number: UInt64
-    private let client: Socket
-    private var target: Socket?
+    private let client: StreamSocket
+    private var target: StreamSocket?
     /// The target's descriptor while nobody watches it yet: to be taken by who does.
     var newTarget: Int32?
     /// Which of the target's addresses is tried.
@@ -35,7 +35,7 @@ final class RelayedConnection {
     private var toTarget = Pump()
     private var toClient = Pump()
 
-    init(_ number: UInt64, client: consuming Socket) {
+    init(_ number: UInt64, client: consuming StreamSocket) {
         self.number = number
         self.client = client
     }
@@ -86,7 +86,7 @@ final class RelayedConnection {
         return standing
     }
 
-    private func pump(to target: borrowing Socket, through room: inout [UInt8]) -> Standing {
+    private func pump(to target: borrowing StreamSocket, through room: inout [UInt8]) -> Standing {
         for _ in 0..<RelayedConnection.stepsInTurn {
             let forth = toTarget.step(from: client, to: target, through: &room)
             let back = toClient.step(from: target, to: client, through: &room)
@@ -108,5 +108,5 @@ final class RelayedConnection {
         return .refused(reason)
     }
 
-    private func resetOnClose(_ socket: borrowing Socket) { try? socket.setOption(.linger, to: .zero) }
+    private func resetOnClose(_ socket: borrowing StreamSocket) { try? socket.setOption(.linger, to: .zero) }
 }

@@ -8,11 +8,11 @@ import Synchronization
 final class Conversation: Sendable {
     private static let bufferSize = 1 << 18
 
-    private let socket: Socket
+    private let socket: StreamSocket
     /// What the sending way has met, for the exit code.
     private let sendingFailure = Mutex<ExitCode?>(nil)
 
-    init(over socket: consuming Socket) { self.socket = socket }
+    init(over socket: consuming StreamSocket) { self.socket = socket }
 
     /// Goes on until both ways have ended. Throws the exit code, with everything said, where one didn't end well.
     func run() throws {

@@ -22,7 +22,7 @@ struct Listen: ParsableCommand {
     }
 
     /// Later ones are refused from then on.
-    private func theOnlyClient() throws -> Socket {
+    private func theOnlyClient() throws -> StreamSocket {
         let listener = try listening(on: address)
         announceReady("\(try listener.localAddress)", to: STDERR_FILENO)
         return try accepted(by: listener)

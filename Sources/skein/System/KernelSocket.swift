@@ -1,9 +1,9 @@
 import Glibc
 import Skein
 
-// Sockets of the kernel's, TCP and Unix. They are used like STP's: module Skein passes its calls on to the system.
+// Sockets of the kernel's, TCP and Unix.
 
-extension Socket {
+extension StreamSocket {
     /// A socket of the kind that an address has, which exec closes.
     init(for address: SocketAddress, nonBlocking: Bool = false) throws(SystemError) {
         let flags = SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | (nonBlocking ? SOCK_NONBLOCK.rawValue : 0)
@@ -17,7 +17,7 @@ extension Socket {
 
     /// One that listens.
     init(listeningAt address: SocketAddress, backlog: Int32) throws(SystemError) {
-        let socket = try Socket(for: address)
+        let socket = try StreamSocket(for: address)
         let descriptor = socket.descriptor
         if address.isTCP { switchOn(SOL_SOCKET, SO_REUSEADDR, of: descriptor) }
         guard unsafe address.withPointer({ unsafe Glibc.bind(descriptor, $0, address.length) }) == 0,

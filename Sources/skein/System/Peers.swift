@@ -2,6 +2,9 @@ import ArgumentParser
 import Glibc
 import Skein
 
+/// A stream socket of any kind: STP's own, or the kernel's, whose calls module Skein passes on.
+typealias StreamSocket = Skein.Socket
+
 /// An STP address as an argument. "localhost" is this host, as in an address of TCP.
 func stpAddress(_ text: String) throws -> Address {
     guard let address = Address(text) else {
@@ -11,25 +14,25 @@ func stpAddress(_ text: String) throws -> Address {
 }
 
 /// A socket that listens, or what to tell the user.
-func listening(on address: Address, backlog: Int = 128) throws -> Socket {
+func listening(on address: Address, backlog: Int = 128) throws -> StreamSocket {
     do {
-        return try Socket(listeningOn: address, backlog: backlog)
+        return try StreamSocket(listeningOn: address, backlog: backlog)
     } catch {
         throw failure("can't listen on \(address): \(explanation(of: error))", code: Exit.unreachable)
     }
 }
 
 /// A socket connected to a server, or what to tell the user.
-func connected(to address: Address) throws -> Socket {
+func connected(to address: Address) throws -> StreamSocket {
     do {
-        return try Socket(connectedTo: address)
+        return try StreamSocket(connectedTo: address)
     } catch {
         throw failure("can't connect to \(address): \(explanation(of: error))", code: Exit.unreachable)
     }
 }
 
 /// The connection that comes first, or what to tell the user.
-func accepted(by listener: borrowing Socket) throws -> Socket {
+func accepted(by listener: borrowing StreamSocket) throws -> StreamSocket {
     do {
         return try listener.accept()
     } catch {

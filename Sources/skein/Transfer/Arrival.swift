@@ -7,14 +7,14 @@ import SkeinTransfer
 struct Arrival: ~Copyable {
     private static let greetingLimit = Duration.seconds(10)
 
-    private let socket: Socket
+    private let socket: StreamSocket
     private let destination: Destination
     private let force: Bool
     private var machine = Reception()
     private var part: PartFile?
     private var resumedFrom: UInt64 = 0
 
-    init(from socket: consuming Socket, to destination: Destination, force: Bool) {
+    init(from socket: consuming StreamSocket, to destination: Destination, force: Bool) {
         self.socket = socket
         self.destination = destination
         self.force = force

@@ -51,7 +51,7 @@ func failure(_ fault: TransferFault, of peer: String) -> ExitCode {
     }
 }
 
-extension Socket {
+extension StreamSocket {
     /// The next `count` bytes. Throws `PeerGone`, or a SocketError with `EAGAIN` where a time limit was set and has
     /// passed.
     borrowing func collect(_ count: Int) throws -> [UInt8] {

@@ -50,11 +50,11 @@ struct Send: ParsableCommand {
 /// One transfer from this end: the state machine with its I/O.
 private struct Delivery: ~Copyable {
     private let source: Source
-    private let socket: Socket
+    private let socket: StreamSocket
     private var machine: Transmission
     private var resumedFrom: UInt64 = 0
 
-    init(_ source: consuming Source, to socket: consuming Socket) {
+    init(_ source: consuming Source, to socket: consuming StreamSocket) {
         machine = Transmission(source.offer)
         self.source = source
         self.socket = socket
