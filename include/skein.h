@@ -93,9 +93,9 @@ ssize_t STPrecv(int socket, void *message, size_t length, int flags);
 
 /* Waits until the peer has read everything or is gone, STP_CLOSE_LIMIT milliseconds at most (also on a
  * non-blocking socket; 0 does not wait), then releases the descriptor and everything behind it. With
- * other copies of the descriptor left, here or in other processes, it does not wait. Where the limit
- * passed it returns 0 with the code STP_EUNREAD; the peer can still read what is left. The plain
- * close() does not wait. */
+ * other copies of the descriptor left, here or in other processes, it does not wait; nor with bytes
+ * unread on this side, which resets the connection as close() does. Where the limit passed it returns 0
+ * with the code STP_EUNREAD; the peer can still read what is left. The plain close() does not wait. */
 int STPclose(int socket);
 
 /* how 0: no more is received, and what the peer still sends is refused (it gets EPIPE); 1: no more is

@@ -126,10 +126,9 @@ private func becomeConnected(
     let error = end.awaitAcceptance(descriptor, deadline: deadline)
     if error == 0 { return succeed(0) }
     if error == ECONNREFUSED { _ = end.takeError() }
-    if error == EAGAIN {
-        end.set(EndFlag.connecting)
-        return fail(EINPROGRESS, .none)
-    }
+    // It goes on without us: the next connect that finds it made says so.
+    if error == EAGAIN || error == EINTR { end.set(EndFlag.connecting) }
+    if error == EAGAIN { return fail(EINPROGRESS, .none) }
     return fail(error, code(for: error))
 }
 
@@ -150,6 +149,7 @@ private func connectAgain(_ end: Endpoint, _ descriptor: Int32) -> Int32 {
         }
         if end.has(EndFlag.nonBlocking) { return fail(EALREADY, .state) }
         let error = end.awaitAcceptance(descriptor, deadline: UInt64.max)
+        if error == 0 { end.clear(EndFlag.connecting) }
         return error == 0 ? succeed(0) : fail(error, code(for: error))
     }
     guard end.has(EndFlag.connecting) else { return fail(EISCONN, .state) }

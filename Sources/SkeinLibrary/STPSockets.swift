@@ -183,10 +183,12 @@ extension Endpoint {
         let limit = block.load32(Block.closeLimit)
         let othersRemain = unsafe local.pointee.descriptors > 1 || block.load32(Block.holders) > 1
         if othersRemain || has(EndFlag.taken) || (option(.lingerOn) != 0 && option(.lingerSeconds) == 0) { return true }
+        // Closing resets then: a peer that were told of an end first would take it for a good one.
+        if readable() > 0 { return true }
+        if limit == 0 || isRead() { return true }
         set(EndFlag.writeShut)
         mine.or32(Layout.state, EndState.finished)
         wakeReader(descriptor)
-        if limit == 0 || isRead() { return true }
         let deadline = sk_now() &+ UInt64(limit) * 1_000_000
         mine.add32(Layout.writeSleepers, 1)
         defer { mine.subtract32(Layout.writeSleepers, 1) }
