@@ -27,7 +27,7 @@ has_library := $(wildcard Sources/SkeinLibrary/*.swift)
 has_command := $(and $(wildcard Package.swift),$(COMMAND))
 
 TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
-           $(if $(has_command),$(BIN)/skein) $(BIN)/contract
+           $(if $(has_command),$(BIN)/skein) $(BIN)/contract $(BIN)/contract-stp
 
 # Module Skein stands on libskein.so: pkg-config says where it lies in this checkout, and what is linked
 # with it looks beside itself, in the checkout and where it is installed.
@@ -135,6 +135,9 @@ TRANSFER := $(wildcard Sources/SkeinTransfer/*.swift Sources/CXXHash/*)
 
 $(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein)
+
+$(BIN)/contract-stp: $(CONTRACT) $(wildcard Tests/Contract/STP/*.swift Tests/Contract/CContract/*) $(MODULE) Package.swift
+	$(call swift_product,SkeinContract)
 
 build/tests/swift: $(wildcard Tests/Swift/*.swift) $(MODULE) Package.swift
 	$(call swift_product,SkeinTests)

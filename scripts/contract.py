@@ -1,37 +1,38 @@
 #!/usr/bin/env python3
-"""The contract suite 'a stream socket' under the preload library; prints only what did not pass.
+"""The contract suite 'a stream socket' on one of its faces; prints only what did not pass.
 
-contract.py [--tcp] [--short] [--filter TEXT]
+contract.py [--face FACE] [--short] [--filter TEXT]
 
-A case listed in Tests/Contract/exceptions-preload.txt may fail; one that passes all the same is named,
-so that its line can go. The run fails as a whole if nothing went through shared memory.
+    preload  the system's calls under libskein-preload.so (where none is named)
+    tcp      the same without it: the suite itself on trial
+    stp      the calls of skein.h
+    swift    module Skein
+    linked   the system's calls on TCP sockets in a program that links libskein.so: plain TCP
+
+On preload, stp and swift a case listed in Tests/Contract/exceptions.txt may fail; one that passes all the
+same is named, so that its line can go. The run fails as a whole if nothing went through shared memory.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-EXCEPTIONS = CHECKOUT / "Tests" / "Contract" / "exceptions-preload.txt"
-# The other half of the cases is the same over IPv6 or in another process.
-SHORT = ["IPv4, in this process", "IPv4, seen from the client", "IPv6, the child", "(IPv4)"]
+EXCEPTIONS = CHECKOUT / "Tests" / "Contract" / "exceptions.txt"
+SKEIN = CHECKOUT / "build/bin/skein"
+ON_MEMORY = ["preload", "stp", "swift"]
+# The other half of the cases is the same with the other family or in another process.
+SHORT = [", in this process)", ", seen from the client)", ", the child accepts)", "(IPv4)", "(STP)"]
 
 
 def main():
     options = parse()
-    exceptions = {} if options.tcp else read_exceptions()
-    command = [str(CHECKOUT / "build/bin/contract")]
-    environment = dict(os.environ)
-    skein = CHECKOUT / "build/bin/skein"
-    if options.tcp:
-        pass
-    elif skein.exists():
-        command = [str(skein), "run", "--", *command]
-    else:
-        environment["LD_PRELOAD"] = str(CHECKOUT / "build/lib/libskein-preload.so")
+    exceptions = read_exceptions() if options.face in ON_MEMORY else {}
+    command, environment = suite(options.face)
     passed = failed = skipped = 0
     met = set()
     for text in [options.filter] if options.filter else SHORT if options.short else [""]:
@@ -40,7 +41,7 @@ def main():
             verdict, _, sentence = line.rstrip("\n").partition(" - ")
             if verdict == "ok":
                 passed += 1
-                if sentence.partition(" (IPv")[0] in exceptions:
+                if re.split(r" \((?:IPv|STP)", sentence)[0] in exceptions:
                     print(f"   passes, its line in {EXCEPTIONS.name} can go: {sentence}")
             elif verdict == "skip":
                 skipped += 1
@@ -59,14 +60,27 @@ def main():
             print(f"not ok - the suite runs to its end: it ended with {process.returncode}")
     for sentence in sorted(met):
         print(f"exception - {sentence}: {exceptions[sentence]}")
-    if skein.exists() and not options.tcp:
-        totals = json.loads(subprocess.run([skein, "ls", "--json"], capture_output=True, text=True).stdout)["totals"]
+    if SKEIN.exists() and options.face in ON_MEMORY:
+        totals = json.loads(subprocess.run([SKEIN, "ls", "--json"], capture_output=True, text=True).stdout)["totals"]
         print(f"connections: {totals['memory_connections']} on shared memory, {totals['tcp_connections']} over TCP")
         if totals["memory_connections"] == 0:
             failed += 1
             print("not ok - the suite's connections go through shared memory: none did")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
+
+
+def suite(face):
+    """The command that runs the suite on a face, and its environment."""
+    if face in ("tcp", "preload"):
+        command = [str(CHECKOUT / "build/bin/contract")]
+        if face == "tcp":
+            return command, os.environ
+        if SKEIN.exists():
+            return [str(SKEIN), "run", "--", *command], os.environ
+        return command, os.environ | {"LD_PRELOAD": str(CHECKOUT / "build/lib/libskein-preload.so")}
+    name = "tcp" if face == "linked" else face
+    return [str(CHECKOUT / "build/bin/contract-stp"), "--face", name], os.environ
 
 
 def read_exceptions():
@@ -79,7 +93,8 @@ def read_exceptions():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tcp", action="store_true", help="without the preload library: the suite itself on trial")
+    parser.add_argument("--face", default="preload", choices=["preload", "tcp", "stp", "swift", "linked"],
+                        help="what reaches the socket")
     parser.add_argument("--short", action="store_true", help="half of the cases")
     parser.add_argument("--filter", default="", metavar="TEXT", help="only cases whose sentence has TEXT")
     return parser.parse_args()

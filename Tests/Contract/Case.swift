@@ -4,14 +4,65 @@ import Glibc
 /// One sentence of the contract, and the check that decides whether it holds.
 struct Case: Sendable {
     let sentence: String
+    /// With which of a face's families, and how, where that is not all the same.
+    let setting: Setting?
     /// After this the case has failed; a guard against hanging, never a claim about speed.
     let watchdogSeconds: Int
     let body: @Sendable (Face) throws -> Void
+    /// Set where the sentence holds for some faces alone: see `differing`.
+    var difference: Difference?
 
-    init(_ sentence: String, watchdogSeconds: Int = 10, _ body: @escaping @Sendable (Face) throws -> Void) {
+    init(
+        _ sentence: String, _ setting: Setting? = nil, watchdogSeconds: Int = 10,
+        _ body: @escaping @Sendable (Face) throws -> Void
+    ) {
         self.sentence = sentence
+        self.setting = setting
         self.watchdogSeconds = watchdogSeconds
         self.body = body
+    }
+
+    /// The sentence with its setting in words; nil where the face has no such case.
+    func title(on face: Face) -> String? {
+        if let difference, !difference.faces.contains(face.contract) { return nil }
+        guard let setting else { return sentence }
+        // The only family of a face is its first and its second: once is enough where nothing else differs.
+        if setting.family == .second && setting.words.isEmpty && face.families.count == 1 { return nil }
+        let words = setting.words.isEmpty ? "" : ", \(setting.words)"
+        return "\(sentence) (\(face.family(setting.family))\(words))"
+    }
+}
+
+/// How a case is met.
+struct Setting: Sendable {
+    let family: FamilyChoice
+    /// Who is who and where: "seen from the client".
+    var words = ""
+}
+
+/// A face has two families, or one that stands for both.
+enum FamilyChoice: Sendable {
+    case first, second
+}
+
+/// Why a sentence holds for some faces alone.
+struct Difference: Sendable {
+    let reason: String
+    let faces: Set<Contract>
+}
+
+/// The same question, with TCP's answer and STP's: for the few things where an STP call is meant to differ.
+func differing(_ reason: String, tcp: [Case], stp: [Case]) -> [Case] {
+    tcp.holding(for: [.tcp], reason) + stp.holding(for: [.stp, .swift], reason)
+}
+
+extension [Case] {
+    func holding(for faces: Set<Contract>, _ reason: String) -> [Case] {
+        map {
+            var marked = $0
+            marked.difference = Difference(reason: reason, faces: faces)
+            return marked
+        }
     }
 }
 

@@ -80,7 +80,7 @@ enum EpollCases {
         + paired("a closed descriptor's number can be registered again for a new connection") { first, second in
             let set = try EpollSet(first.face)
             try expect(set.add(first, .readable, data: 1), 0)
-            let other = try Pair(first.face, .v4)
+            let other = try Pair(first.face)
             _ = first.face.dup2(other.client.fd, first.fd)
             try expect(set.add(first, .readable, data: 2), 0)
             try expect(other.server.write("x"), 1)

@@ -5,6 +5,13 @@ extension Face {
     /// The C library's own calls: kernel TCP, or whatever a preloaded library makes of it.
     static let tcp = Face(
         name: "tcp",
+        contract: .tcp,
+        families: [.v4, .v6],
+        address: { Address.loopback($0, port: $1) },
+        setParameter: { _, _, _ in
+            errno = ENOPROTOOPT
+            return -1
+        },
         socket: { Glibc.socket($0, $1, $2) },
         bind: { Glibc.bind($0, $1, $2) },
         listen: { Glibc.listen($0, $1) },
@@ -42,4 +49,12 @@ extension Face {
         ioctl: { cx_ioctl($0, $1, $2) },
         fstat: { Glibc.fstat($0, $1) }
     )
+}
+
+extension Address {
+    static func loopback(_ family: Family, port: UInt16) -> Address {
+        let head: [UInt8] = [UInt8(family.number), 0, UInt8(port >> 8), UInt8(port & 255)]
+        if family == .v4 { return Address(bytes: head + [127, 0, 0, 1] + [UInt8](repeating: 0, count: 8)) }
+        return Address(bytes: head + [UInt8](repeating: 0, count: 19) + [1, 0, 0, 0, 0])
+    }
 }

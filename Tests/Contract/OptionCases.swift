@@ -15,7 +15,7 @@ enum OptionCases {
             for (sock, accepts) in [(client, 0), (server, 0), (listener.sock, 1)] {
                 try expect(sock.option(SOL_SOCKET, SO_TYPE), .value(Int(streamType)), "SO_TYPE")
                 try expect(sock.option(SOL_SOCKET, SO_DOMAIN), .value(Int(family.number)), "SO_DOMAIN")
-                try expect(sock.option(SOL_SOCKET, SO_PROTOCOL), .value(IPPROTO_TCP), "SO_PROTOCOL")
+                try expect(sock.option(SOL_SOCKET, SO_PROTOCOL), .value(family.protocolNumber), "SO_PROTOCOL")
                 try expect(sock.option(SOL_SOCKET, SO_ACCEPTCONN), .value(accepts), "SO_ACCEPTCONN")
                 try expect(sock.option(SOL_SOCKET, SO_ERROR), 0, "SO_ERROR")
             }
@@ -41,21 +41,6 @@ enum OptionCases {
             try expect(Outcome(first.face.getsockopt(first.fd, SOL_SOCKET, SO_TYPE, &value, &length)), 0)
             try expect(Int(length), 1)
             try expect(value, [1, 0xEE, 0xEE, 0xEE])
-        }
-        + paired("TCP_INFO follows the state: established, close-wait, closed after a reset") { first, second in
-            func state() -> Int {
-                var info = [UInt8](repeating: 0, count: 104)
-                var length = socklen_t(104)
-                return first.face.getsockopt(first.fd, tcp, TCP_INFO, &info, &length) == 0 ? Int(info[0]) : -1
-            }
-            try expect(state(), 1, "established")
-            try expect(second.shutdown(.write), 0)
-            try first.awaitReadable()
-            try expect(state(), 8, "close-wait")
-            try second.lingerZero()
-            second.close()
-            first.settle([.readable, .writable, .peerHalfClosed, .error, .hangup])
-            try expect(state(), 7, "closed")
         }
 
     private struct Setting: Sendable {
@@ -91,7 +76,7 @@ enum OptionCases {
 
     private static let settable: [Case] =
         settings.flatMap { setting in
-            ["before connect", "on a connection"].map { time in
+            let cases = ["before connect", "on a connection"].map { time in
                 Case("\(setting.name), set \(time), is read back as \(setting.value)") { face in
                     let listener = try face.listener()
                     let sock = try face.stream()
@@ -107,6 +92,8 @@ enum OptionCases {
                     try expect(sock.readFully(9), "123456789")
                 }
             }
+            let isTCPs = setting.level != SOL_SOCKET || setting.option == SO_REUSEPORT
+            return isTCPs ? cases.holding(for: [.tcp], "TCP and IP have options of their own") : cases
         }
         + paired("SO_LINGER is off at first and read back as it was set") { first, _ in
             var value = linger()

@@ -3,15 +3,9 @@ import Glibc
 
 /// The C library's other spellings of the same calls, and what only the kernel's own sockets know.
 ///
-/// A library that interposes calls by name meets these names too. They are the C library's alone, so a face
-/// that isn't made of descriptors skips them.
+/// A library that interposes calls by name meets these names too.
 enum OtherCallCases {
-    static let cases: [Case] = (spellings + kernelThings + lifetimes).map { contractCase in
-        Case(contractCase.sentence, watchdogSeconds: contractCase.watchdogSeconds) { face in
-            if face.name != "tcp" { throw Skip(reason: "the C library's calls alone") }
-            try contractCase.body(face)
-        }
-    }
+    static let cases: [Case] = spellings + kernelThings + lifetimes
 
     private static let spellings: [Case] =
         paired("the fortified read, recv and recvfrom receive as the plain ones do") { first, second in
@@ -144,19 +138,6 @@ enum OtherCallCases {
             try expect(second.poll([.readable, .peerHalfClosed], milliseconds: 20), [])
             try expect(second.write("x"), 1)
             try expect(worker.join(), .invalid)
-        }
-        + eachFamily("connect to AF_UNSPEC resets the connection, and the socket can connect again") { face, family in
-            let listener = try face.listener(family)
-            let client = try listener.connect()
-            let server = try listener.accept()
-            let none = Address(bytes: [UInt8](repeating: 0, count: 16))
-            try expect(client.connect(none), 0)
-            try expect(client.peerName().result, .failed(ENOTCONN))
-            try expect(server.read(), .failed(ECONNRESET))
-            try expect(client.connect(listener.address), 0)
-            let again = try listener.accept()
-            try expect(client.write("x"), 1)
-            try expect(again.read(), "x")
         }
         + paired("a process that exits without closing ends the connection in order") { first, second in
             let child = Child { _ in

@@ -6,20 +6,28 @@ let nonBlockType = Int32(SOCK_NONBLOCK.rawValue)
 let closeOnExecType = Int32(SOCK_CLOEXEC.rawValue)
 
 extension Face {
-    func stream(_ family: Family = .v4, flags: Int32 = 0) throws -> Sock {
-        Sock(face: self, fd: Int32(try Outcome(socket(family.number, streamType | flags, 0)).value))
+    func stream(_ family: Family? = nil, flags: Int32 = 0) throws -> Sock {
+        let fd = Int32(try Outcome(socket((family ?? families[0]).number, streamType | flags, 0)).value)
+        let sock = Sock(face: self, fd: fd)
+        // Most cases have both ends in one thread, which can't wait for itself.
+        if contract != .tcp {
+            try sock.setParameter(.connect, Parameter.connectQueued)
+            try sock.setParameter(.closeLimit, 0)
+        }
+        return sock
     }
 
     /// A listener on an ephemeral port of the loopback address.
-    func listener(_ family: Family = .v4, backlog: Int32 = 16) throws -> Listener {
+    func listener(_ family: Family? = nil, backlog: Int32 = 16) throws -> Listener {
+        let family = family ?? families[0]
         let sock = try stream(family)
-        let bound = Address.loopback(family, port: 0).with { Outcome(bind(sock.fd, $0, $1)) }
+        let bound = address(family, 0).with { Outcome(bind(sock.fd, $0, $1)) }
         try expect(bound, 0, "bind")
         try expect(Outcome(listen(sock.fd, backlog)), 0, "listen")
         return Listener(sock: sock, address: sock.name().address, family: family)
     }
 
-    func connected(_ address: Address, _ family: Family = .v4) throws -> Sock {
+    func connected(_ address: Address, _ family: Family? = nil) throws -> Sock {
         let sock = try stream(family)
         try expect(sock.connect(address), 0, "connect")
         return sock
@@ -44,7 +52,7 @@ struct Pair: Sendable {
     let client: Sock
     let server: Sock
 
-    init(_ face: Face, _ family: Family = .v4) throws {
+    init(_ face: Face, _ family: Family? = nil) throws {
         let listener = try face.listener(family)
         client = try listener.connect()
         server = try listener.accept()

@@ -250,20 +250,6 @@ enum ReceiveCases {
             try expect(Outcome(pwrite(first.fd, &byte, 1, 0)), .failed(ESPIPE))
             try expect(second.write("x"), 1)
         }
-        + eachFamily("a socket that was never connected refuses to read and write with ENOTCONN and EPIPE") {
-            face, family in
-            let sock = try face.stream(family)
-            SignalCount.start(SIGPIPE, flags: 0)
-            try expect(sock.read(), .failed(ENOTCONN))
-            try expect(sock.write("x"), .failed(EPIPE))
-            try expect(SignalCount.value, 1, "SIGPIPE")
-            try expect(sock.peerName().result, .failed(ENOTCONN))
-            try expect(sock.poll([.readable, .writable, .peerHalfClosed]), [.writable, .hangup])
-            try expect(sock.shutdown(.both), .failed(ENOTCONN))
-            // The refused shutdown leaves its mark on the socket nonetheless.
-            try expect(
-                sock.poll([.readable, .writable, .peerHalfClosed]), [.readable, .writable, .hangup, .peerHalfClosed])
-        }
         + paired("every call on a closed descriptor is EBADF") { first, second in
             first.close()
             try expect(first.read(), .failed(EBADF))

@@ -44,7 +44,7 @@ enum SendCases {
             try expect(second.readFully(6), "abcdef")
         }
         + paired("sendto with an address on a connected stream ignores the address") { first, second in
-            let sent = Address.loopback(.v4, port: 9).with { address, length in
+            let sent = first.face.address(first.face.families[0], 9).with { address, length in
                 Outcome(first.face.sendto(first.fd, "x", 1, 0, address, length))
             }
             try expect(sent, 1)
@@ -186,14 +186,36 @@ enum SendCases {
             try expect(cx_death_signal(status), SIGPIPE)
             try expect(second.read(), .end)
         }
-        + paired("data for a peer that shut its reading side is taken and readable nonetheless") { first, second in
-            try expect(second.shutdown(.read), 0)
-            try expect(second.read(), .end)
-            try expect(first.write("data"), 4)
-            try expect(first.write("more"), 4)
-            while second.unreadCount() != 8 { pause(milliseconds: 1) }
-            try expect(second.read(), "datamore")
-            try expect(second.read(), .end)
+        + eachFamily("the second write to a killed peer is EPIPE, though nothing was waited for in between") {
+            face, family in
+            cx_ignore_signal(SIGPIPE)
+            let listener = try face.listener(family)
+            let child = Child { turns in
+                _ = try listener.connect()
+                turns.stay()
+            }
+            let sock = try listener.accept()
+            child.kill()
+            try expect(sock.write("x"), 1)
+            pause(milliseconds: 20)
+            try expect(sock.write("x"), .failed(EPIPE))
+        }
+        + paired("SO_ERROR tells of a reset that nothing has waited for") { first, second in
+            try expect(first.write("unread"), 6)
+            try second.awaitReadable()
+            second.close()
+            pause(milliseconds: 20)
+            try expect(first.pendingError(), "ECONNRESET")
+        }
+        + paired("a read after the own reading side is shut tells of a reset that nothing has waited for") {
+            first, second in
+            try expect(first.shutdown(.read), 0)
+            try expect(first.write("unread"), 6)
+            try second.awaitReadable()
+            second.close()
+            pause(milliseconds: 20)
+            try expect(first.read(), .failed(ECONNRESET))
+            try expect(first.read(), .end)
         }
         + paired("a second shutdown of the same side is no error while the peer is open") { first, _ in
             try expect(first.shutdown(.write), 0)

@@ -40,7 +40,7 @@ enum SharingCases {
             try expect(Outcome(first.face.fcntl(first.fd, F_GETFD, 0)), 0)
         }
         + paired("dup2 onto a socket closes the connection that was there") { first, second in
-            let other = try Pair(first.face, .v4)
+            let other = try Pair(first.face)
             try expect(Outcome(first.face.dup2(other.client.fd, first.fd)), .value(Int(first.fd)))
             try expect(second.read(), .end)
             try expect(other.server.write("x"), 1)
@@ -74,9 +74,9 @@ enum SharingCases {
         }
         + paired("a descriptor's number is free again after close") { first, _ in
             // The first one fills the hole that the listener left.
-            _ = first.face.socket(AF_INET, streamType, 0)
+            _ = try first.face.stream()
             first.close()
-            try expect(Outcome(first.face.socket(AF_INET, streamType, 0)), .value(Int(first.fd)))
+            try expect(try first.face.stream().fd, first.fd)
         }
 
     private static let processes: [Case] =
@@ -249,7 +249,7 @@ private struct Done: Error {}
 
 extension Case {
     fileprivate var toleratingDone: Case {
-        Case(sentence, watchdogSeconds: watchdogSeconds) { [body] face in
+        Case(sentence, setting, watchdogSeconds: watchdogSeconds) { [body] face in
             do { try body(face) } catch is Done {}
         }
     }

@@ -1,11 +1,36 @@
 import CContract
 import Glibc
 
-enum Family: CaseIterable, Sendable, CustomStringConvertible {
-    case v4, v6
+enum Family: Sendable, CustomStringConvertible {
+    case v4, v6, stp
 
-    var number: Int32 { self == .v4 ? AF_INET : AF_INET6 }
-    var description: String { self == .v4 ? "IPv4" : "IPv6" }
+    var number: Int32 {
+        switch self {
+        case .v4: AF_INET
+        case .v6: AF_INET6
+        case .stp: 0x5354  // AF_STP of skein.h, which this suite needs not have
+        }
+    }
+
+    var description: String {
+        switch self {
+        case .v4: "IPv4"
+        case .v6: "IPv6"
+        case .stp: "STP"
+        }
+    }
+
+    /// What SO_PROTOCOL says.
+    var protocolNumber: Int { self == .stp ? Int(number) : IPPROTO_TCP }
+
+    /// Bytes of an address.
+    var addressSize: Int {
+        switch self {
+        case .v4: 16
+        case .v6: 28
+        case .stp: 52
+        }
+    }
 }
 
 /// A socket address as bytes; two are equal when the kernel would say so.
@@ -14,17 +39,11 @@ struct Address: Equatable, Sendable, CustomStringConvertible {
 
     init(bytes: [UInt8]) { self.bytes = bytes }
 
-    static func loopback(_ family: Family, port: UInt16) -> Address {
-        let network: [UInt8] = [UInt8(port >> 8), UInt8(port & 255)]
-        let head: [UInt8] = [UInt8(family.number), 0]
-        switch family {
-        case .v4: return Address(bytes: head + network + [127, 0, 0, 1] + [UInt8](repeating: 0, count: 8))
-        case .v6:
-            return Address(bytes: head + network + [UInt8](repeating: 0, count: 19) + [1, 0, 0, 0, 0])
-        }
+    var port: UInt16 {
+        family == Family.stp.number
+            ? UInt16(bytes[50]) | UInt16(bytes[51]) << 8 : UInt16(bytes[2]) << 8 | UInt16(bytes[3])
     }
-
-    var port: UInt16 { UInt16(bytes[2]) << 8 | UInt16(bytes[3]) }
+    private var family: Int32 { Int32(bytes[0]) | Int32(bytes[1]) << 8 }
     var description: String { bytes.map { String($0) }.joined(separator: ".") }
 
     func with<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
@@ -185,6 +204,10 @@ struct Sock: Sendable {
         return Outcome(face.setsockopt(fd, level, option, &value, 4))
     }
 
+    func setParameter(_ parameter: Parameter, _ value: Int32) throws {
+        try expect(Outcome(face.setParameter(fd, parameter.rawValue, value)), 0, "STPsetopt of \(parameter)")
+    }
+
     /// SO_ERROR by its name; asking takes the error away.
     func pendingError() -> String {
         switch option(SOL_SOCKET, SO_ERROR) {
@@ -235,6 +258,15 @@ enum Shut: Int32, Sendable {
     case read = 0
     case write = 1
     case both = 2
+}
+
+/// The parameters of skein.h that cases set.
+enum Parameter: Int32, Sendable {
+    case connect = 3
+    case closeLimit = 4
+
+    static let connectAccepted: Int32 = 0
+    static let connectQueued: Int32 = 1
 }
 
 /// Message flags as the calls take them; Swift imports the C names as Int.

@@ -3,21 +3,20 @@ import Glibc
 
 /// The table of states, asked through every call that can answer.
 ///
-/// Over IPv4 the peer is the accepted end in this process, over IPv6 it is a connecting child process: so
-/// both roles and both placements are met without doubling the suite.
+/// With the first family the peer is the accepted end in this process, with the second it is a connecting child
+/// process: so both roles and both placements are met without doubling the suite.
 enum StateCases {
-    static let cases: [Case] = settings.flatMap { family, place in
-        State.all.flatMap { state -> [Case] in
-            let ending = "when it has \(state.words) (\(family), \(place.words))"
-            return asked.map { polled(state, $0, ending, family, place) }
-                + asked.map { epolled(state, $0, ending, family, place) }
-                + readers.map { name, read in reading(state, name, read, ending, family, place) }
-                + writers.map { name, quiet, write in writing(state, name, quiet, write, ending, family, place) }
-                + [errors(state, ending, family, place), selected(state, ending, family, place)]
+    static let cases: [Case] = Place.allCases.flatMap { place in
+        StateTable.rows.flatMap { row -> [Case] in
+            let cases =
+                asked.map { polled(row, $0, place) } + asked.map { epolled(row, $0, place) }
+                + readers.map { name, read in reading(row, name, read, place) }
+                + writers.map { name, quiet, write in writing(row, name, quiet, write, place) }
+                + [errors(row, place), selected(row, place)]
+            guard let difference = row.difference else { return cases }
+            return cases.holding(for: difference.faces, difference.reason)
         }
     }
-
-    private static let settings: [(Family, Place)] = [(.v4, .here), (.v6, .elsewhere)]
 
     private static let asked: [Events] = [
         [], [.readable], [.writable], [.readable, .writable], [.peerHalfClosed],
@@ -45,89 +44,75 @@ enum StateCases {
     ]
 
     /// Brings a socket into the state, waits until it is there, and then asks one question of it.
-    private static func with(
-        _ state: State, _ face: Face, _ family: Family, _ place: Place, _ body: (Sock, Answers) throws -> Void
-    ) throws {
-        let answers = StateTable.answers[state]!
-        let stage = try Stage(state, face, family, place)
-        try expect(stage.subject.settle(answers.revents), answers.revents, "poll for everything, before the question")
-        try body(stage.subject, answers)
-        withExtendedLifetime(stage) {}
-    }
-
-    private static func polled(
-        _ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place
+    private static func asking(
+        _ row: StateTable.Row, _ place: Place, _ question: String,
+        _ body: @escaping @Sendable (Sock, Answers) throws -> Void
     ) -> Case {
-        let expected = StateTable.answers[state]!.revents(asked: events)
-        return Case("poll for \(events) reports \(expected) \(ending)") { face in
-            try with(state, face, family, place) { sock, _ in
-                try expect(sock.poll(events), expected)
-                try expect(sock.poll(events), expected, "the same again")
-            }
+        let setting = Setting(family: place == .here ? .first : .second, words: place.words)
+        return Case("\(question) when it has \(row.state.words)", setting) { face in
+            let stage = try Stage(row.state, face, face.family(setting.family), place)
+            let revents = row.answers.revents
+            try expect(stage.subject.settle(revents), revents, "poll for everything, before the question")
+            try body(stage.subject, row.answers)
+            withExtendedLifetime(stage) {}
         }
     }
 
-    private static func epolled(
-        _ state: State, _ events: Events, _ ending: String, _ family: Family, _ place: Place
-    ) -> Case {
-        let expected = StateTable.answers[state]!.revents(asked: events)
-        return Case("epoll_wait for \(events) reports \(expected) \(ending)") { face in
-            try with(state, face, family, place) { sock, _ in
-                let set = try EpollSet(face)
-                try expect(set.add(sock, events, data: 7), 0)
-                let wanted = expected.isEmpty ? [] : [Ready(events: expected, data: 7)]
-                try expect(set.wait(), wanted)
-                try expect(set.wait(), wanted, "the same again")
-            }
+    private static func polled(_ row: StateTable.Row, _ events: Events, _ place: Place) -> Case {
+        let expected = row.answers.revents(asked: events)
+        return asking(row, place, "poll for \(events) reports \(expected)") { sock, _ in
+            try expect(sock.poll(events), expected)
+            try expect(sock.poll(events), expected, "the same again")
+        }
+    }
+
+    private static func epolled(_ row: StateTable.Row, _ events: Events, _ place: Place) -> Case {
+        let expected = row.answers.revents(asked: events)
+        return asking(row, place, "epoll_wait for \(events) reports \(expected)") { sock, _ in
+            let set = try EpollSet(sock.face)
+            try expect(set.add(sock, events, data: 7), 0)
+            let wanted = expected.isEmpty ? [] : [Ready(events: expected, data: 7)]
+            try expect(set.wait(), wanted)
+            try expect(set.wait(), wanted, "the same again")
         }
     }
 
     private static func reading(
-        _ state: State, _ name: String, _ read: @escaping @Sendable (Sock) -> Received, _ ending: String,
-        _ family: Family, _ place: Place
+        _ row: StateTable.Row, _ name: String, _ read: @escaping @Sendable (Sock) -> Received, _ place: Place
     ) -> Case {
-        Case("\(name), three times, gives \(StateTable.answers[state]!.reads) \(ending)") { face in
-            try with(state, face, family, place) { sock, answers in
-                try expect(threeReads(sock, read), answers.reads)
-            }
+        asking(row, place, "\(name), three times, gives \(row.answers.reads)") { sock, answers in
+            try expect(threeReads(sock, read), answers.reads)
         }
     }
 
     private static func writing(
-        _ state: State, _ name: String, _ quiet: Bool, _ write: @escaping @Sendable (Sock) -> Outcome,
-        _ ending: String, _ family: Family, _ place: Place
+        _ row: StateTable.Row, _ name: String, _ quiet: Bool, _ write: @escaping @Sendable (Sock) -> Outcome,
+        _ place: Place
     ) -> Case {
-        var expected = StateTable.answers[state]!.writes
-        if quiet { expected = expected.replacingSignalCount }
-        return Case("\(name), three times, gives \(expected) \(ending)") { [expected] face in
-            try with(state, face, family, place) { sock, answers in
-                try expect(threeWrites(sock, errorFollows: expected.hasPrefix("4,EPIPE"), write), expected)
-                try expect(sock.settle(answers.reventsAfterWrites), answers.reventsAfterWrites, "poll afterwards")
-            }
+        let expected = quiet ? row.answers.writes.replacingSignalCount : row.answers.writes
+        return asking(row, place, "\(name), three times, gives \(expected)") { sock, answers in
+            try expect(threeWrites(sock, errorFollows: expected.hasPrefix("4,EPIPE"), write), expected)
+            try expect(sock.settle(answers.reventsAfterWrites), answers.reventsAfterWrites, "poll afterwards")
         }
     }
 
-    private static func errors(_ state: State, _ ending: String, _ family: Family, _ place: Place) -> Case {
-        Case("SO_ERROR, twice, gives \(StateTable.answers[state]!.errors) \(ending)") { face in
-            try with(state, face, family, place) { sock, answers in
-                try expect(twoErrors(sock), answers.errors)
-                try expect(
-                    sock.poll([.readable, .writable, .priority, .peerHalfClosed]), answers.reventsAfterErrors,
-                    "poll afterwards")
-            }
+    private static func errors(_ row: StateTable.Row, _ place: Place) -> Case {
+        asking(row, place, "SO_ERROR, twice, gives \(row.answers.errors)") { sock, answers in
+            try expect(twoErrors(sock), answers.errors)
+            try expect(
+                sock.poll([.readable, .writable, .priority, .peerHalfClosed]), answers.reventsAfterErrors,
+                "poll afterwards")
         }
     }
 
     /// select's sets by the kernel's rule: readable on IN, HUP or ERR; writable on OUT or ERR; exceptional on PRI alone.
-    private static func selected(_ state: State, _ ending: String, _ family: Family, _ place: Place) -> Case {
-        let revents = StateTable.answers[state]!.revents
+    private static func selected(_ row: StateTable.Row, _ place: Place) -> Case {
+        let revents = row.answers.revents
         var expected: Selected = []
         if !revents.isDisjoint(with: [.readable, .hangup, .error]) { expected.insert(.read) }
         if !revents.isDisjoint(with: [.writable, .error]) { expected.insert(.write) }
-        return Case("select reports \(expected) \(ending)") { [expected] face in
-            try with(state, face, family, place) { sock, _ in
-                try expect(select(sock, [.read, .write, .exceptional]).ready, expected)
-            }
+        return asking(row, place, "select reports \(expected)") { [expected] sock, _ in
+            try expect(select(sock, [.read, .write, .exceptional]).ready, expected)
         }
     }
 }

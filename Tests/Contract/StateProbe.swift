@@ -7,7 +7,7 @@ func printStateTable(_ face: Face) {
     for state in State.all {
         /// Each question may change the state, so each is asked of a fresh socket.
         func fresh<Result>(_ question: (Sock) throws -> Result) throws -> Result {
-            let stage = try Stage(state, face, .v4, .here)
+            let stage = try Stage(state, face, face.families[0], .here)
             pause(milliseconds: 20)
             let result = try question(stage.subject)
             stage.child?.kill()

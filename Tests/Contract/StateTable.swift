@@ -31,21 +31,43 @@ struct Answers: Sendable {
 /// reset leaves what had arrived readable and then reports itself exactly once, to whichever call comes
 /// first; a shutdown of our own reading side ends our reads but refuses nothing to the peer.
 enum StateTable {
-    static let answers: [State: Answers] = {
-        var answers: [State: Answers] = [:]
-        for line in text.split(separator: "\n") {
+    struct Row: Sendable {
+        let state: State
+        let answers: Answers
+        /// Set where the row is TCP's alone, or STP's.
+        let difference: Difference?
+    }
+
+    static let rows: [Row] = {
+        let tcp = read(text), stp = read(stpText)
+        precondition(Set(tcp.map(\.0)).count == State.all.count, "the table has a row for each state")
+        return tcp.map { state, answers in
+            let reason =
+                state.own == .RDWR
+                ? DifferenceCases.released : stp.contains { $0.0 == state } ? DifferenceCases.refused : nil
+            return Row(
+                state: state, answers: answers, difference: reason.map { Difference(reason: $0, faces: [.tcp]) })
+        }
+            + stp.map {
+                Row(
+                    state: $0, answers: $1,
+                    difference: Difference(reason: DifferenceCases.refused, faces: [.stp, .swift]))
+            }
+    }()
+
+    private static func read(_ text: String) -> [(State, Answers)] {
+        text.split(separator: "\n").map { line in
             let column = line.split(separator: " ").map(String.init)
             precondition(column.count == 9, "a row of the table has nine columns: \(line)")
             let state = State(
                 own: OwnSide(rawValue: column[0])!, peer: PeerSide(rawValue: column[1])!, unread: column[2] == "data")
-            answers[state] = Answers(
+            let answers = Answers(
                 revents: Events(named: column[3]), reads: column[4], writes: column[5],
                 reventsAfterWrites: Events(named: column[6]), errors: column[7],
                 reventsAfterErrors: Events(named: column[8]))
+            return (state, answers)
         }
-        precondition(answers.count == State.all.count, "the table has a row for each state")
-        return answers
-    }()
+    }
 
     // own   peer         unread  revents               three reads           three writes                      revents then      SO_ERROR x2   revents then
     private static let text = """
@@ -121,5 +143,13 @@ enum StateTable {
         RDWR  killed       data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         RDWR  killedReset  none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         RDWR  killedReset  data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
+        """
+
+    /// STP's own rows, printed by the C calls. With both reading sides shut, both directions have ended.
+    private static let stpText = """
+        none  shutRead     none    OUT                   EAGAIN,EAGAIN,EAGAIN  EPIPE,EPIPE,EPIPE,3xSIGPIPE       OUT               0,0           OUT
+        none  shutRead     data    IN|OUT                data,EAGAIN,EAGAIN    EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT            0,0           IN|OUT
+        RD    shutRead     none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        RD    shutRead     data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         """
 }

@@ -1,18 +1,22 @@
 import CContract
 import Glibc
 
-/// A case about one connection, once each way: IPv4 with `first` the client, IPv6 with `first` the accepted end.
+/// A case about one connection, once each way: the first family with `first` the client, the second with `first` the
+/// accepted end.
 func paired(
     _ sentence: String, watchdogSeconds: Int = 10,
     _ body: @escaping @Sendable (_ first: Sock, _ second: Sock) throws -> Void
 ) -> [Case] {
     [
-        Case("\(sentence) (IPv4, seen from the client)", watchdogSeconds: watchdogSeconds) { face in
-            let pair = try Pair(face, .v4)
+        Case(sentence, Setting(family: .first, words: "seen from the client"), watchdogSeconds: watchdogSeconds) {
+            face in
+            let pair = try Pair(face, face.family(.first))
             try body(pair.client, pair.server)
         },
-        Case("\(sentence) (IPv6, seen from the accepted end)", watchdogSeconds: watchdogSeconds) { face in
-            let pair = try Pair(face, .v6)
+        Case(sentence, Setting(family: .second, words: "seen from the accepted end"), watchdogSeconds: watchdogSeconds)
+        {
+            face in
+            let pair = try Pair(face, face.family(.second))
             try body(pair.server, pair.client)
         },
     ]
@@ -26,8 +30,8 @@ func forked(
     ours: @escaping @Sendable (Sock, Child) throws -> Void
 ) -> [Case] {
     [
-        Case("\(sentence) (IPv4, the child connects)", watchdogSeconds: watchdogSeconds) { face in
-            let listener = try face.listener(.v4)
+        Case(sentence, Setting(family: .first, words: "the child connects"), watchdogSeconds: watchdogSeconds) { face in
+            let listener = try face.listener(face.family(.first))
             let child = Child { turns in
                 let sock = try listener.connect()
                 listener.close()
@@ -38,8 +42,8 @@ func forked(
             try ours(sock, child)
             try child.join()
         },
-        Case("\(sentence) (IPv6, the child accepts)", watchdogSeconds: watchdogSeconds) { face in
-            let listener = try face.listener(.v6)
+        Case(sentence, Setting(family: .second, words: "the child accepts"), watchdogSeconds: watchdogSeconds) { face in
+            let listener = try face.listener(face.family(.second))
             let child = Child { turns in
                 let sock = try listener.accept()
                 listener.close()
@@ -55,7 +59,9 @@ func forked(
 
 /// The same for each family.
 func eachFamily(_ sentence: String, _ body: @escaping @Sendable (Face, Family) throws -> Void) -> [Case] {
-    Family.allCases.map { family in Case("\(sentence) (\(family))") { try body($0, family) } }
+    [FamilyChoice.first, .second].map { choice in
+        Case(sentence, Setting(family: choice)) { try body($0, $0.family(choice)) }
+    }
 }
 
 /// A thread of a case; what it returns comes out of `join`.
