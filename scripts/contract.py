@@ -33,6 +33,9 @@ def main():
     options = parse()
     exceptions = read_exceptions() if options.face in ON_MEMORY else {}
     command, environment = suite(options.face)
+    if options.short:
+        for sentence in exceptions:
+            command += ["--leave-out", sentence]
     passed = failed = skipped = 0
     met = set()
     for text in [options.filter] if options.filter else SHORT if options.short else [""]:
@@ -95,7 +98,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--face", default="preload", choices=["preload", "tcp", "stp", "swift", "linked"],
                         help="what reaches the socket")
-    parser.add_argument("--short", action="store_true", help="half of the cases")
+    parser.add_argument("--short", action="store_true", help="half of the cases, without the listed exceptions")
     parser.add_argument("--filter", default="", metavar="TEXT", help="only cases whose sentence has TEXT")
     return parser.parse_args()
 

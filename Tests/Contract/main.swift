@@ -4,6 +4,8 @@ import Glibc
 /// The contract suite 'a stream socket': see Sentences.swift for what it covers.
 struct Options {
     var filter = ""
+    /// Sentences that are left out, whatever their setting.
+    var leftOut: Set<String> = []
     var list = false
     var differences = false
     var printTable = false
@@ -14,6 +16,7 @@ struct Options {
         while let argument = rest.popFirst() {
             switch argument {
             case "--filter": filter = rest.popFirst() ?? ""
+            case "--leave-out": leftOut.insert(rest.popFirst() ?? "")
             case "--list": list = true
             case "--differences": differences = true
             case "--print-table": printTable = true
@@ -23,7 +26,9 @@ struct Options {
                 }
                 face = known
             default:
-                Options.refuse("usage: contract [--face NAME] [--filter TEXT] [--list | --differences | --print-table]")
+                Options.refuse(
+                    "usage: contract [--face NAME] [--filter TEXT] [--leave-out SENTENCE]… [--list | --differences | --print-table]"
+                )
             }
         }
     }
@@ -83,7 +88,7 @@ if options.differences {
     printDifferences(allCases())
     exit(0)
 }
-let chosen = allCases().compactMap { contractCase in
+let chosen = allCases().filter { !options.leftOut.contains($0.sentence) }.compactMap { contractCase in
     contractCase.title(on: options.face).map { (title: $0, case: contractCase) }
 }.filter { options.filter.isEmpty || $0.title.contains(options.filter) }
 if options.list {
