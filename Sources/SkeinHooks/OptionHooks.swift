@@ -61,6 +61,7 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
 ) -> Int32 {
     if let end = endpoint(descriptor) { return unsafe Int32(finish(setOption(end, level, name, value, length))) }
     let result = unsafe real.setsockopt!(descriptor, level, name, value, length)
+    if result != 0 && level != SOL_SOCKET && relayAddresses(descriptor) != nil { return 0 }
     guard result == 0, let socket = unsafe streamSocket(descriptor), let value = unsafe value else { return result }
     if isReceiveTimeout(level, name) {
         unsafe socket.pointee.receiveTimeout = unsafe timeout(value, length) ?? 0
@@ -127,7 +128,7 @@ private func setOption(
     _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
     guard let end = endpoint(descriptor), let value = unsafe value, let length = unsafe length else {
-        return unsafe real.getsockopt!(descriptor, level, name, value, length)
+        return unsafe getKernelOption(descriptor, level, name, value, length)
     }
     if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
         let nanoseconds = end.block.load64(isReceiveTimeout(level, name) ? Block.receiveTimeout : Block.sendTimeout)
@@ -139,6 +140,25 @@ private func setOption(
         return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 8) }
     }
     guard var answer = integerOption(end, level, name) else { return Int32(finish(-Int(ENOPROTOOPT))) }
+    return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
+}
+
+/// A relay's stream says that it is TCP, and of TCP's options nothing.
+private func getKernelOption(
+    _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 {
+    let result = unsafe real.getsockopt!(descriptor, level, name, value, length)
+    let saysWhat = level == SOL_SOCKET && (name == 38 /* SO_PROTOCOL */ || name == 39 /* SO_DOMAIN */)
+    guard result != 0 || saysWhat, let value = unsafe value, let length = unsafe length,
+        saysWhat || level != SOL_SOCKET
+    else { return result }
+    let savedErrno = sk_errno()
+    guard let relayed = relayAddresses(descriptor) else {
+        sk_set_errno(savedErrno)
+        return result
+    }
+    var answer = !saysWhat ? 0 : name == 38 ? 6 : Int32(relayed.local.family)
     return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
 }
 

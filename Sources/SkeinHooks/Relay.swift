@@ -13,26 +13,6 @@ struct Relay {
     var gate: Int32
 }
 
-/// The name of a relay's stream: the addresses that the program would see on the connection itself.
-func relayName(_ end: Endpoint) -> Text {
-    var text = Text("skein/")
-    text.append(decimal: UInt64(Layout.version))
-    text.append("/relay/")
-    func part(_ value: UInt64) {
-        text.append(hex: value)
-        text.append(byte: 47)
-    }
-    part(UInt64(end.block.load32(Block.family)))
-    part(UInt64(end.block.load32(Block.localPort)))
-    part(UInt64(end.block.load32(Block.peerPort)))
-    part(end.block.load64(Block.localAddress))
-    part(end.block.load64(Block.localAddress + 8))
-    part(end.block.load64(Block.peerAddress))
-    part(end.block.load64(Block.peerAddress + 8))
-    text.append(hex: sk_now())
-    return text
-}
-
 /// Starts a relay for the end behind `descriptor`; nil when the system refuses. It waits at its gate.
 func startRelay(_ end: Endpoint, _ descriptor: Int32) -> Relay? {
     guard let pair = namedPair(relayName(end)) else { return nil }

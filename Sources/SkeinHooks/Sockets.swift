@@ -435,10 +435,23 @@ private func waitForConnection(
 
 // MARK: Names
 
+private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
+    guard let address = unsafe address, room >= 2 else { return false }
+    return unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
+}
+
 @c(getsockname) public func hookGetSocketName(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let end = endpoint(descriptor) else { return unsafe real.getsockname!(descriptor, address, length) }
+    guard let end = endpoint(descriptor) else {
+        let room = unsafe length?.pointee ?? 0
+        let result = unsafe real.getsockname!(descriptor, address, length)
+        if unsafe result == 0 && isUnix(address, room), let relayed = relayAddresses(descriptor) {
+            unsafe length?.pointee = room
+            unsafe relayed.local.store(address, length)
+        }
+        return result
+    }
     unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(
         address, length)
     return 0
@@ -447,7 +460,15 @@ private func waitForConnection(
 @c(getpeername) public func hookGetPeerName(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let end = endpoint(descriptor) else { return unsafe real.getpeername!(descriptor, address, length) }
+    guard let end = endpoint(descriptor) else {
+        let room = unsafe length?.pointee ?? 0
+        let result = unsafe real.getpeername!(descriptor, address, length)
+        if unsafe result == 0 && isUnix(address, room), let relayed = relayAddresses(descriptor) {
+            unsafe length?.pointee = room
+            unsafe relayed.peer.store(address, length)
+        }
+        return result
+    }
     if end.has(EndFlag.hungUp | EndFlag.violated) && end.ending().reset { return Int32(finish(-Int(ENOTCONN))) }
     unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
     return 0

@@ -99,6 +99,21 @@ def intended():
     expect(program.wait(WATCHDOG), 0)
 
 
+SHOW = """
+import socket, sys
+stream = socket.socket(fileno=0)
+stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+print(stream.getpeername(), stream.getsockname(), stream.family == socket.AF_INET, stream.proto)
+"""
+
+
+@case("a program that is executed on the connection sees a TCP connection with its addresses")
+def addresses():
+    client, server = pair()
+    shown = subprocess.run([sys.executable, "-c", SHOW], stdin=server, capture_output=True, text=True, timeout=WATCHDOG)
+    expect(shown.stdout.strip(), f"{server.getpeername()} {server.getsockname()} True {socket.IPPROTO_TCP}", shown.stderr)
+
+
 @case("what a program leaves unread its parent reads on")
 def rest():
     client, server = pair()

@@ -136,6 +136,9 @@ static inline long sk_setsockopt(int fd, int level, int name, const void *value,
 static inline long sk_getsockname(int fd, void *address, void *length) {
     return sk_syscall6(SYS_getsockname, fd, SK_P(address), SK_P(length), 0, 0, 0);
 }
+static inline long sk_getpeername(int fd, void *address, void *length) {
+    return sk_syscall6(SYS_getpeername, fd, SK_P(address), SK_P(length), 0, 0, 0);
+}
 static inline long sk_sendto(int fd, const void *data, size_t size, int flags, const void *address, unsigned length) {
     return sk_syscall6(SYS_sendto, fd, SK_P(data), (long)size, flags, SK_P(address), length);
 }
