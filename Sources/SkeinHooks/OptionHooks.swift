@@ -139,9 +139,24 @@ private func setOption(
         var pair = (end.option(.lingerOn), end.option(.lingerSeconds))
         return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 8) }
     }
+    if let text = text(of: level, name) { return unsafe give(value, length, text) }
     guard var answer = integerOption(end, level, name) else { return Int32(finish(-Int(ENOPROTOOPT))) }
     return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
 }
+
+/// Options that are no number: none of IP's options is set (sshd refuses a connection that has some), and
+/// a congestion control has a name.
+private func text(of level: Int32, _ name: Int32) -> StaticString? {
+    switch (level, name) {
+    case (0, 4 /* IP_OPTIONS */): ""
+    case (6, 13 /* TCP_CONGESTION */): "cubic\0"
+    default: nil
+    }
+}
+
+private func give(
+    _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>, _ text: StaticString
+) -> Int32 { unsafe give(value, length, text.utf8Start, text.utf8CodeUnitCount) }
 
 /// A relay's stream says that it is TCP, and of TCP's options nothing.
 private func getKernelOption(
@@ -158,6 +173,7 @@ private func getKernelOption(
         sk_set_errno(savedErrno)
         return result
     }
+    if let text = text(of: level, name) { return unsafe give(value, length, text) }
     var answer = !saysWhat ? 0 : name == 38 ? 6 : Int32(relayed.local.family)
     return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
 }
