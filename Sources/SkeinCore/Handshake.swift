@@ -20,7 +20,7 @@ package enum Reason: UInt32 {
     case none = 0
     case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
     case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
-    case optionSet
+    case optionSet, clientOverTCP, handedOn
 
     /// One sentence for `skein why`.
     package var text: StaticString {
@@ -42,6 +42,8 @@ package enum Reason: UInt32 {
         case .disabled: "Skein is switched off here"
         case .kernelRefused: "the kernel refused a socket, a memfd or netlink"
         case .optionSet: "the socket has an option that only TCP has"
+        case .clientOverTCP: "the client came over TCP: it does not run under skein, or fell back itself"
+        case .handedOn: "the listener was handed to a program that does not run under skein"
         }
     }
 }
@@ -234,12 +236,7 @@ extension Endpoint {
     package func setAddresses(local address: Address, peer: Address) {
         block.setAddress(address, family: Block.family, host: Block.localAddress, port: Block.localPort)
         block.setAddress(peer, family: Block.family, host: Block.peerAddress, port: Block.peerPort)
-        let record = unsafe local.pointee.record
-        typealias Record = SocketTable.Record
-        record.setAddress(address, family: Record.family, host: Record.localAddress, port: Record.localPort)
-        record.setAddress(peer, family: Record.family, host: Record.peerAddress, port: Record.peerPort)
-        record.store32(Record.role, end == 0 ? SocketTable.Role.client : SocketTable.Role.server)
-        unsafe process.table.addToTotal(SocketTable.Header.memoryConnections, 1)
+        unsafe process.table.countConnection()
     }
 
     /// This process has given up its last descriptor of the end (its kernel close is done by then, or
@@ -258,5 +255,6 @@ extension Endpoint {
             if last && !shared { unsafe process.blocks.give(block) }
             unsafe localStates.give(local)
         }
+        unsafe process.table.settle()
     }
 }

@@ -104,7 +104,9 @@ package struct PoolSet {
         let descriptor = hide(Int32(made))
         guard descriptor >= 0 else { return nil }
         let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
-        guard sk_ftruncate(descriptor, pool.size) == 0, sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
+        // Past RLIMIT_FSIZE the growth of a memfd is a signal.
+        guard fileSizeLimit() >= UInt64(pool.size), sk_ftruncate(descriptor, pool.size) == 0,
+            sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
             let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor),
             let generations = unsafe allocate(Layout.poolMaximumSlots * 4)
         else {
@@ -112,6 +114,8 @@ package struct PoolSet {
             return nil
         }
         pool.descriptor = descriptor
+        var status = stat()
+        if unsafe sk_fstat(descriptor, &status) == 0 { pool.inode = UInt64(status.st_ino) }
         unsafe process.noteHidden?(descriptor, true)
         unsafe pool.base = unsafe base
         unsafe pool.generations = unsafe generations.assumingMemoryBound(to: UInt32.self)
@@ -226,8 +230,8 @@ package struct PoolSet {
 }
 
 // The C headers' macros and enumerations of these differ between systems' headers; the numbers do not.
-private let F_ADD_SEALS_ = 1033
+let F_ADD_SEALS_ = 1033
 private let F_GET_SEALS_ = 1034
-private let F_SEAL_SEAL_ = 1
-private let F_SEAL_SHRINK_ = 2
+let F_SEAL_SEAL_ = 1
+let F_SEAL_SHRINK_ = 2
 private let F_SEAL_GROW_ = 4

@@ -21,6 +21,9 @@ package struct ProcessState {
     package var folderDevice: UInt64 = 0
     package var folderInode: UInt64 = 0
     package var folderError: Int32 = ENOENT
+    package var folderPath = Text()
+    /// The program has begun to take system calls from itself: none that it can't expect.
+    package var isConfined = false
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
@@ -65,6 +68,36 @@ package func identifyProcess() {
     unsafe process.effectiveUser = sk_geteuid()
     _ = unsafe withUnsafeMutableBytes(of: &process.programName) { unsafe sk_get_name($0.baseAddress!) }
     unsafe process.processors = Int(sk_allowed_cpus())
+}
+
+/// The size past which the growth of a file is a signal.
+package func fileSizeLimit() -> UInt64 {
+    var limits: (UInt64, UInt64) = (UInt64.max, 0)
+    _ = unsafe withUnsafeMutableBytes(of: &limits) {
+        unsafe sk_prlimit_file_size($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
+    }
+    return limits.0
+}
+
+/// When this process started, in the kernel's ticks since its boot: tells it from others of its number.
+/// 0 where /proc can't be read.
+package func ownStartTime() -> UInt64 {
+    let file = unsafe sk_openat(-100, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0)
+    guard file >= 0 else { return 0 }
+    defer { _ = sk_close(Int32(file)) }
+    var text = InlineArray<512, UInt8>(repeating: 0)
+    let count = unsafe withUnsafeMutableBytes(of: &text) { unsafe sk_read(Int32(file), $0.baseAddress!, 512) }
+    // The name is in brackets and may hold anything; the twentieth word behind it is the time.
+    var index = count - 1
+    while index > 0 && text[index] != 41 { index -= 1 }
+    var words = 0
+    var value: UInt64 = 0
+    while index > 0 && index < count && words <= 20 {
+        if text[index] == 32 { words += 1 }
+        if words == 20 && text[index] != 32 { value = value &* 10 &+ UInt64(text[index] &- 48) }
+        index += 1
+    }
+    return value
 }
 
 /// Allocates zeroed memory of the process that is never given back to the system: racing threads may

@@ -1,157 +1,125 @@
 import CSystem
 
-/// The socket table of one user in the host's runtime folder: fixed-size socket control blocks that
-/// `skein ls` and `skein why` read. A record belongs to the process that claimed it; one whose owner
-/// is gone is free. Nothing in the table is needed to carry data: without it connections still work.
+/// The socket table of this process: a control block (`ControlBlock.swift`) for each of its sockets, in a
+/// memfd of its own that `skein ls` and `skein why` find through /proc/PID/fd.
+///
+/// The kernel takes it back with the process, at whatever instruction that ends. No other process writes
+/// it, and none can shrink it (it is sealed), so a store here is never a signal. Nothing in it is needed to
+/// carry data: where no table can be had, connections work without.
+///
+/// Call what changes it under the process lock.
 @safe
 package struct SocketTable {
-    private var base: SharedMemory?
-    private var count = 0
-    private var cursor = 0
-    /// Stands in where there is no table.
-    private var spare: SharedMemory?
-
+    package static let name: StaticString = "skein-sockets"
     package static let magic: UInt32 = 0x544e_4b53  // "SKNT"
+    /// Raised with each incompatible change of `Header` or `Record`. A number of its own: processes whose
+    /// `Layout.version` differs never meet in memory, but one `skein ls` shows both.
+    package static let version: UInt32 = 2
+    /// A page; records follow it.
     package static let headerSize = 4096
-    package static let recordSize = 256
-    package static let initialCount = 4096
-
-    package init() {}
-
-    package var isOpen: Bool { base != nil }
-    /// The errno that kept the table from being made.
-    package private(set) var error: Int32 = 0
+    /// Two million sockets.
+    package static let maximumSize = 512 << 20
 
     /// Words of the header.
     package enum Header {
         package static let magic = 0
         package static let version = 4
         package static let recordSize = 8
-        package static let recordCount = 12
-        package static let memoryConnections = 64
-        package static let tcpConnections = 72
-        package static let bytesIn = 80
-        package static let bytesOut = 88
+        /// `Layout.version` of the library.
+        package static let layout = 12
+        package static let owner = 16
+        /// The errno that kept the totals from being written to the runtime folder.
+        package static let totalsError = 20
+        package static let startTime = 24
+        /// The runtime folder: which host the process belongs to. Zeros where it has none.
+        package static let folderDevice = 32
+        package static let folderInode = 40
+        /// Connections made and ended that the totals' file lacks, and the number at which that gets them.
+        package static let events = 48
+        package static let eventsLimit = 56
+        package static let bytesLimit = 64
+        package static let eventsWritten = 72
+        package static let bytesWritten = 80
+        /// A thread is writing the totals.
+        package static let settling = 88
+        /// `Totals`, those that the file lacks.
+        package static let totals = 128
     }
 
-    /// Words of a record. `owner` is claimed first and given up last.
-    package enum Record {
-        package static let owner = 0
-        package static let role = 4
-        package static let startTime = 8
-        package static let descriptor = 16
-        package static let carrier = 20
-        package static let reason = 24
-        package static let family = 28
-        package static let localAddress = 32
-        package static let peerAddress = 48
-        package static let localPort = 64
-        package static let peerPort = 68
-        package static let peerProcess = 72
-        package static let state = 76
-        package static let bytesIn = 80
-        package static let bytesOut = 88
-        package static let bells = 96
-        package static let sleeps = 104
-        package static let program = 128
-        package static let programSize = 16
-    }
+    /// The process that the table belongs to; 0 for no table.
+    package private(set) var owner: Int32 = 0
+    package private(set) var startTime: UInt64 = 0
+    private var descriptor: Int32 = -1
+    private var inode: UInt64 = 0
+    /// Bytes of the memfd that hold the header and records.
+    private var size = 0
+    /// The first is mapped whole before it is filled; each later one doubles the size.
+    private var chunks = InlineArray<16, SharedMemory?>(repeating: nil)
+    private var chunkCount = 0
+    private static let firstSize = 16 << 10
+    private static let firstChunk = 64 << 10
+    /// Free records, the one used last on top: it is still in the cache.
+    private var free: UnsafeMutablePointer<SharedMemory>?
+    private var freeCount = 0
+    private var freeRoom = 0
+    /// Stands in for a record where there is no table; nobody reads it.
+    private var spare: SharedMemory?
 
-    package enum Role {
-        package static let client: UInt32 = 1
-        package static let server: UInt32 = 2
-        package static let listener: UInt32 = 3
-        /// An STP socket that is neither connected nor listening.
-        package static let unconnected: UInt32 = 4
-    }
+    package init() {}
 
-    /// Opens or makes the table below `folder` (a descriptor of the user's own folder).
-    package mutating func open(folder: Int32) {
-        guard base == nil else { return }
-        for attempt in 0..<3 {
-            var opened = unsafe sk_openat(folder, "sockets", O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0)
-            if opened == -Int(ENOENT) { opened = make(folder) }
-            guard opened >= 0 else {
-                error = Int32(-opened)
-                return
-            }
-            let descriptor = Int32(opened)
-            if mapChecked(descriptor) {
-                _ = sk_close(descriptor)
-                return
-            }
-            _ = sk_close(descriptor)
-            // Truncated, noise, or of another version: processes that have it mapped keep theirs.
-            if attempt < 2 { _ = unsafe sk_renameat(folder, "sockets", folder, "sockets.unreadable") }
-        }
-    }
+    package var header: SharedMemory? { chunks[0] }
 
-    /// Makes a whole table under a name of its own, then renames it into place.
-    private func make(_ folder: Int32) -> Int {
-        var name = Text("sockets.")
-        name.append(decimal: UInt64(UInt32(bitPattern: unsafe process.processIdentifier)))
-        return unsafe name.withCString { text -> Int in
-            let made = unsafe sk_openat(folder, text, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o644)
-            guard made >= 0 else { return made }
-            let descriptor = Int32(made)
-            let size = SocketTable.headerSize + SocketTable.initialCount * SocketTable.recordSize
-            // Allocated, not sparse: a full file system answers here, not by a signal at the first store.
-            var header: (UInt32, UInt32, UInt32, UInt32) = (
-                SocketTable.magic, Layout.version, UInt32(SocketTable.recordSize), UInt32(SocketTable.initialCount)
-            )
-            let allocated = sk_fallocate(descriptor, 0, 0, size)
-            guard allocated == 0, unsafe sk_write(descriptor, &header, 16) == 16,
-                unsafe sk_renameat(folder, text, folder, "sockets") == 0
-            else {
-                _ = unsafe sk_unlinkat(folder, text, 0)
-                _ = sk_close(descriptor)
-                return allocated < 0 ? allocated : -Int(ENOSPC)
-            }
-            return made
-        }
-    }
+    // MARK: Records
 
-    private mutating func mapChecked(_ descriptor: Int32) -> Bool {
-        var status = stat()
-        guard unsafe sk_fstat(descriptor, &status) == 0,
-            Int(status.st_size) >= SocketTable.headerSize + SocketTable.recordSize,
-            let address = unsafe map(size: Int(status.st_size), shared: true, descriptor: descriptor)
-        else { return false }
-        let memory = unsafe SharedMemory(unsafe address)
-        let records = Int(memory.load32(Header.recordCount))
-        guard memory.load32(Header.magic) == SocketTable.magic, memory.load32(Header.version) == Layout.version,
-            memory.load32(Header.recordSize) == UInt32(SocketTable.recordSize), records > 0,
-            Int(status.st_size) >= SocketTable.headerSize + records * SocketTable.recordSize
-        else {
-            unsafe _ = sk_munmap(address, Int(status.st_size))
-            return false
-        }
-        base = memory
-        count = records
-        return true
-    }
-
-    /// The totals of all processes that used this table.
-    package func addToTotal(_ offset: Int, _ amount: UInt64) {
-        if let base { base.add64(offset, amount) }
-    }
-
-    /// A record of this process, or the spare one where there is no table or no room.
+    /// A record for a socket of this process; `describe` says which. A stand-in where there is no memory.
     package mutating func claim() -> SharedMemory {
-        let me = UInt32(bitPattern: unsafe process.processIdentifier)
-        if let base {
-            for step in 0..<count {
-                let index = (cursor + step) % count
-                let record = base.part(SocketTable.headerSize + index * SocketTable.recordSize)
-                let owner = record.load32(Record.owner)
-                if owner == me && record.load32(Record.role) != 0 { continue }
-                if owner != 0 && (step < 64 || sk_kill(Int32(bitPattern: owner), 0) != -Int(ESRCH)) { continue }
-                guard record.compareExchange32(Record.owner, owner, me) else { continue }
-                cursor = index + 1
-                record.zero(4, count: SocketTable.recordSize - 4)
-                return record
-            }
+        if unsafe owner != process.processIdentifier { detach().unmap() }
+        guard freeCount > 0 || grow() else { return standIn() }
+        freeCount -= 1
+        let record = unsafe free![freeCount]
+        clearCounters(record)
+        return record
+    }
+
+    /// A record that says what another says, of the same socket in this process.
+    package mutating func claimCopy(of other: SharedMemory) -> SharedMemory {
+        let record = claim()
+        let described = Record.described
+        unsafe record.copyIn(
+            described.lowerBound, from: other.base.advanced(by: described.lowerBound), count: described.count)
+        record.store32(Record.owner, UInt32(bitPattern: owner))
+        record.store64(Record.startTime, startTime)
+        SocketTable.seal(record)
+        return record
+    }
+
+    /// The socket is closed.
+    package mutating func give(_ record: SharedMemory) {
+        record.store32(Record.checksum, 0)
+        record.store32(Record.state, State.free)
+        guard holds(record) else { return }
+        countBytes(record)
+        guard freeCount < freeRoom else { return }
+        unsafe free![freeCount] = record
+        freeCount += 1
+    }
+
+    /// Whether it is a record of this table, and no stand-in.
+    package func holds(_ record: SharedMemory) -> Bool {
+        for index in 0..<chunkCount {
+            let distance = unsafe record.base - chunks[index]!.base
+            if distance >= 0 && distance < chunkLength(index) { return true }
         }
+        return false
+    }
+
+    private func clearCounters(_ record: SharedMemory) {
+        record.store64(Record.bytesIn, 0)
+        record.store64(Record.bytesOut, 0)
+        record.store64(Record.sleeps, 0)
+    }
+
+    private mutating func standIn() -> SharedMemory {
         if let spare { return spare }
         guard let memory = unsafe allocate(4096) else {
             return unsafe SharedMemory(unsafe UnsafeMutableRawPointer(bitPattern: 4096)!)
@@ -161,12 +129,157 @@ package struct SocketTable {
         return record
     }
 
-    package mutating func give(_ record: SharedMemory) {
-        if let spare, unsafe spare.base == record.base { return }
-        guard record.load32(Record.owner) == UInt32(bitPattern: unsafe process.processIdentifier) else { return }
-        addToTotal(Header.bytesIn, record.load64(Record.bytesIn))
-        addToTotal(Header.bytesOut, record.load64(Record.bytesOut))
-        record.store32(Record.role, 0)
-        record.release32(Record.owner, 0)
+    // MARK: Memory
+
+    private mutating func grow() -> Bool {
+        let next = size == 0 ? SocketTable.firstSize : max(size * 2, SocketTable.firstChunk)
+        guard next <= SocketTable.maximumSize, descriptor >= 0 || make(), isStillOurs(), canGrow(to: next),
+            // Allocated, not sparse: where there is no memory this answers, and no store is a signal later.
+            sk_fallocate(descriptor, 0, size, next - size) == 0, mapUp(to: next), enlistFree(from: size, to: next)
+        else { return false }
+        let isFirst = size == 0
+        size = next
+        if isFirst { writeHeader() }
+        return true
+    }
+
+    private mutating func make() -> Bool {
+        let made = unsafe sk_memfd_create(SocketTable.name.utf8Start, UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))
+        guard made >= 0 else { return false }
+        let hidden = hide(Int32(made))
+        var status = stat()
+        guard hidden >= 0, sk_fcntl(hidden, Int32(F_ADD_SEALS_), Int(F_SEAL_SHRINK_ | F_SEAL_SEAL_)) == 0,
+            unsafe sk_fstat(hidden, &status) == 0
+        else {
+            if hidden >= 0 { _ = sk_close(hidden) }
+            return false
+        }
+        descriptor = hidden
+        inode = UInt64(status.st_ino)
+        unsafe owner = process.processIdentifier
+        startTime = ownStartTime()
+        unsafe process.noteHidden?(hidden, true)
+        return true
+    }
+
+    /// A program may have closed the number past the hooks and use it for a file of its own.
+    private func isStillOurs() -> Bool {
+        var status = stat()
+        return unsafe sk_fstat(descriptor, &status) == 0 && UInt64(status.st_ino) == inode && status.st_nlink == 0
+    }
+
+    /// Past RLIMIT_FSIZE a file's growth is a signal, also that of a memfd.
+    private func canGrow(to bytes: Int) -> Bool { fileSizeLimit() >= UInt64(bytes) }
+
+    private mutating func mapUp(to next: Int) -> Bool {
+        let start = size < SocketTable.firstChunk ? 0 : size
+        let length = max(next, SocketTable.firstChunk) - start
+        if start == 0 && chunkCount == 1 { return true }
+        guard let chunk = unsafe map(size: length, shared: true, descriptor: descriptor, offset: start) else {
+            return false
+        }
+        chunks[chunkCount] = unsafe SharedMemory(unsafe chunk)
+        chunkCount += 1
+        return true
+    }
+
+    private func chunkLength(_ index: Int) -> Int { SocketTable.firstChunk << max(index - 1, 0) }
+
+    /// Puts the records between two sizes on the list of free ones, which is empty: a larger list takes its place.
+    private mutating func enlistFree(from: Int, to: Int) -> Bool {
+        let room = (to - SocketTable.headerSize) / SocketTable.recordSize
+        let stride = MemoryLayout<SharedMemory>.stride
+        guard let memory = unsafe allocate(room * stride) else { return false }
+        if let old = unsafe free { unsafe _ = sk_munmap(old, freeRoom * stride) }
+        unsafe free = unsafe memory.bindMemory(to: SharedMemory.self, capacity: room)
+        freeRoom = room
+        let start = from < SocketTable.firstChunk ? 0 : from
+        let chunk = chunks[chunkCount - 1]!
+        var offset = to - SocketTable.recordSize
+        while offset >= max(from, SocketTable.headerSize) {
+            unsafe free![freeCount] = chunk.part(offset - start)
+            freeCount += 1
+            offset -= SocketTable.recordSize
+        }
+        return true
+    }
+
+    private func writeHeader() {
+        guard let header else { return }
+        header.store32(Header.version, SocketTable.version)
+        header.store32(Header.recordSize, UInt32(SocketTable.recordSize))
+        header.store32(Header.layout, Layout.version)
+        header.store32(Header.owner, UInt32(bitPattern: owner))
+        header.store64(Header.startTime, startTime)
+        unsafe header.store64(Header.folderDevice, process.folderDevice)
+        unsafe header.store64(Header.folderInode, process.folderInode)
+        header.store64(Header.eventsLimit, 1)
+        header.store64(Header.bytesLimit, Totals.bytesWorthWriting)
+        header.release32(Header.magic, SocketTable.magic)
+    }
+
+    /// The program took the number `from`; what lay there is at `to` now.
+    package mutating func moved(_ from: Int32, to: Int32) {
+        if descriptor == from { descriptor = to }
+    }
+
+    /// For a forked child: leaves it without a table, and returns its parent's, still mapped. Copy what is
+    /// wanted from that one, then `unmap` it: no process keeps another's table.
+    package mutating func detach() -> SocketTable {
+        let parents = self
+        self = SocketTable()
+        return parents
+    }
+
+    package func unmap() {
+        guard owner != 0 else { return }
+        for index in 0..<chunkCount {
+            unsafe _ = sk_munmap(chunks[index]!.base, chunkLength(index))
+        }
+        if let free = unsafe free {
+            unsafe _ = sk_munmap(free, freeRoom * MemoryLayout<SharedMemory>.stride)
+        }
+        if isStillOurs() {
+            unsafe process.noteHidden?(descriptor, false)
+            _ = sk_close(descriptor)
+        }
+    }
+
+    // MARK: Totals
+
+    /// A connection over memory is made.
+    package func countConnection() {
+        guard let header else { return }
+        header.add64(Header.totals + Totals.memoryConnections, 1)
+        header.add64(Header.events, 1)
+    }
+
+    /// A connection is made over TCP although this end is under Skein.
+    package func countFallBack(_ reason: Reason) {
+        guard let header else { return }
+        header.add64(Header.totals + Totals.tcpConnections, 1)
+        header.add64(Header.totals + Totals.fallBacks(reason.rawValue), 1)
+        header.add64(Header.events, 1)
+    }
+
+    private func countBytes(_ record: SharedMemory) {
+        guard let header else { return }
+        header.add64(Header.totals + Totals.bytesIn, record.load64(Record.bytesIn))
+        header.add64(Header.totals + Totals.bytesOut, record.load64(Record.bytesOut))
+        header.add64(Header.events, 1)
+    }
+
+    /// Counts what open connections have moved, for a process that ends.
+    package func countOpenConnections() {
+        for index in 0..<chunkCount {
+            let chunk = chunks[index]!
+            let filled = index == 0 ? min(size, SocketTable.firstChunk) : chunkLength(index)
+            for offset in stride(from: index == 0 ? SocketTable.headerSize : 0, to: filled, by: SocketTable.recordSize)
+            {
+                let record = chunk.part(offset)
+                if record.load32(Record.state) == State.connected { countBytes(record) }
+                clearCounters(record)
+            }
+        }
     }
 }

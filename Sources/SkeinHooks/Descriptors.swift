@@ -14,6 +14,8 @@ enum Kind: UInt {
     case epoll = 4
     /// One of our own; programs that close everything must not close it.
     case hidden = 5
+    /// A connection over TCP that came to a listener of ours: `CarriedSocket`.
+    case carried = 6
 }
 
 /// Descriptor number to `pointer | kind`. nil until the process has its first TCP socket, so that a hook

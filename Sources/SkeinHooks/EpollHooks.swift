@@ -72,7 +72,7 @@ func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
 ) -> Int32 {
     let known = entry(target) & 7
     guard
-        known != 0 && known != Kind.hidden.rawValue,
+        known != 0 && known != Kind.hidden.rawValue && known != Kind.carried.rawValue,
         let set = unsafe epollSet(epoll) ?? adoptSet(epoll, operation, target, event)
     else { return unsafe real.epollControl!(epoll, operation, target, event) }
     var data: UInt64 = 0

@@ -54,12 +54,18 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
             unsafe departure.end = unsafe local
         } else if unsafe local.pointee.descriptor == descriptor {
             unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
+            unsafe moveRecord(local.pointee.record, descriptor, word)
         }
     case .stream, .listener:
         let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
         forgetRegistrations(descriptor)
         unsafe socket.pointee.descriptors -= 1
-        if unsafe socket.pointee.descriptors == 0 { unsafe closeHidden(socket) }
+        if unsafe socket.pointee.descriptors == 0 {
+            unsafe closeHidden(socket)
+        } else if let record = unsafe socket.pointee.record {
+            moveRecord(record, descriptor, word)
+        }
+    case .carried: unsafe departCarried(UnsafeMutablePointer(bitPattern: word & ~7)!, descriptor, word)
     case .epoll:
         let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!
         unsafe set.pointee.references -= 1
@@ -71,7 +77,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
 }
 
 /// Another number of the same thing, to ring and ask with from now on.
-private func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
+func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
     guard let table = unsafe descriptorTable else { return -1 }
     for number in 0..<programEnd where Int32(number) != descriptor {
         if unsafe table[number].load(ordering: .relaxed) == word { return Int32(number) }
@@ -173,7 +179,10 @@ private func moveHiddenAway(_ target: Int32) {
     clearEntry(target)
     guard moved >= 0 else { return }
     setEntry(moved, nil, .hidden)
-    withProcessLock { unsafe process.pools.moved(target, to: moved) }
+    withProcessLock {
+        unsafe process.pools.moved(target, to: moved)
+        unsafe process.table.moved(target, to: moved)
+    }
     for number in 0..<programEnd {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
             unsafe end.local.pointee.portHolder = moved
@@ -196,6 +205,7 @@ private func duplicated(_ descriptor: Int32, _ copy: Int32) {
     case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!.pointee.descriptors += 1
     case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
     case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!.pointee.references += 1
+    case .carried: unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
     case .hidden, .none: return
     }
     unsafe setEntry(copy, pointer, kind(word))
@@ -319,6 +329,8 @@ private func afterForkInChild() {
     resetProcessLock()
     identifyProcess()
     unsafe forEachSet { unsafe $0.pointee.forgetArms() }
+    // What its parent armed stays the parent's.
+    eachEnd { end in unsafe end.local.pointee.signals = false }
     shareRecords()
 }
 
@@ -335,33 +347,6 @@ private func shareEnds(_ one: UInt32) {
     eachEnd { end in
         end.block.add32(Block.holders, one)
         if one == 1 { end.set(EndFlag.forked) }
-    }
-}
-
-/// The child's own control blocks in the table. What its parent armed stays the parent's.
-private func shareRecords() {
-    eachEnd { end in
-        unsafe end.local.pointee.signals = false
-        let old = unsafe end.local.pointee.record
-        unsafe end.local.pointee.record = unsafe process.table.claim()
-        end.describe(Int32(bitPattern: old.load32(SocketTable.Record.descriptor)))
-    }
-}
-
-extension Endpoint {
-    /// Fills in this process's control block of the end.
-    func describe(_ descriptor: Int32) {
-        typealias Record = SocketTable.Record
-        let record = unsafe local.pointee.record
-        record.setAddress(
-            block.address(family: Block.family, host: Block.localAddress, port: Block.localPort), family: Record.family,
-            host: Record.localAddress, port: Record.localPort)
-        record.setAddress(
-            block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort), family: Record.family,
-            host: Record.peerAddress, port: Record.peerPort)
-        record.store32(Record.role, end == 0 ? SocketTable.Role.client : SocketTable.Role.server)
-        record.store32(Record.descriptor, UInt32(bitPattern: descriptor))
-        writeProgramName(record)
     }
 }
 

@@ -120,10 +120,9 @@ private func runRelay(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ g
     unsafe descriptorTable = nil
     identifyProcess()
     unsafe process.spinPolicy = .off
+    unsafe end.local.pointee.record = withProcessLock { unsafe process.table.claim() }
     installEndpoint(end, kept)
     unsafe end.local.pointee.registrations = 0
-    unsafe end.local.pointee.record = withProcessLock { unsafe process.table.claim() }
-    end.describe(kept)
     var word: UInt8 = 0
     let told = unsafe sk_read(wait, &word, 1)
     // The exec has taken the maker's own descriptors, and with them its hold.

@@ -54,18 +54,22 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
         _ = unsafe sk_listen(socket.pointee.hidden, max(backlog, 64))
         return
     }
-    guard let bound = boundAddress(descriptor), unsafe rules.allows(bound), let cookie = cookie(of: descriptor) else {
-        return
+    guard let bound = boundAddress(descriptor) else { return }
+    guard unsafe rules.allows(bound) else { return unsafe recordListener(descriptor, socket, bound, .refusedByRule) }
+    guard let cookie = cookie(of: descriptor) else {
+        return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
-    guard made >= 0 else { return }
+    guard made >= 0 else {
+        return unsafe recordListener(descriptor, socket, bound, made == -Int(EMFILE) ? .noDescriptor : .kernelRefused)
+    }
     let hidden = hide(Int32(made))
-    guard hidden >= 0 else { return }
+    guard hidden >= 0 else { return unsafe recordListener(descriptor, socket, bound, .noDescriptor) }
     let name = HiddenName(cookie: cookie)
     var address = name.address
     guard unsafe sk_bind(hidden, &address, name.length) == 0, sk_listen(hidden, max(backlog, 64)) == 0 else {
         _ = sk_close(hidden)
-        return
+        return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
     unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
     unsafe beginTranslating(descriptor, socket, hidden, bound)
@@ -81,13 +85,7 @@ func beginTranslating(
     unsafe socket.pointee.bound4or6 = bound
     setEntry(hidden, nil, .hidden)
     unsafe setEntry(descriptor, socket, .listener)
-    let record = withProcessLock { unsafe process.table.claim() }
-    typealias Record = SocketTable.Record
-    record.setAddress(bound, family: Record.family, host: Record.localAddress, port: Record.localPort)
-    record.store32(Record.descriptor, UInt32(descriptor))
-    record.store32(Record.role, SocketTable.Role.listener)
-    writeProgramName(record)
-    unsafe socket.pointee.record = record
+    unsafe recordListener(descriptor, socket, bound, .none)
     unsafe followListener(descriptor, socket)
 }
 
@@ -95,26 +93,25 @@ func beginTranslating(
 
 @c(connect) public func hookConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
     if let end = endpoint(descriptor) { return Int32(finish(connectAgain(end))) }
-    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden < 0 else {
+    guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
         return unsafe real.connect!(descriptor, address, length)
     }
     let savedErrno = sk_errno()
-    if let target = unsafe Address(address, length: length) {
+    let target = unsafe Address(address, length: length)
+    var reason = Reason.none
+    if let target {
         let outcome = unsafe connectThroughMemory(descriptor, socket, target)
         if outcome.connected { return Int32(finish(outcome.result)) }
         if unsafe rules.isStrict && outcome.reason != .refusedByRule {
             logFallBack(descriptor, outcome.reason)
             return Int32(finish(-Int(EHOSTUNREACH)))
         }
-        unsafe socket.pointee.reason = outcome.reason
+        reason = outcome.reason
     }
     sk_set_errno(savedErrno)
     let result = unsafe real.connect!(descriptor, address, length)
-    if result == 0 || sk_errno() == EINPROGRESS {
-        let reason = unsafe socket.pointee.reason
-        withProcessLock {
-            unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1)
-        }
+    if let target, result == 0 || sk_errno() == EINPROGRESS {
+        unsafe recordFallBack(descriptor, socket, target, reason)
         logFallBack(descriptor, reason)
     }
     return result
@@ -215,10 +212,9 @@ private func nextClientPort() -> UInt16 {
 func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
     unsafe end.local.pointee.descriptors = 1
     unsafe end.local.pointee.descriptor = descriptor
-    let record = unsafe end.local.pointee.record
-    record.store32(SocketTable.Record.descriptor, UInt32(descriptor))
-    writeProgramName(record)
+    end.describe(descriptor)
     unsafe setEntry(descriptor, end.local, .endpoint)
+    unsafe process.table.settle()
 }
 
 func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
@@ -247,6 +243,10 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
     if unsafe descriptorTable == nil || entry(descriptor) == 0 { adoptIfListening(descriptor) }
     guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 else {
         let result = unsafe real.accept4!(descriptor, address, length, flags)
+        // From a listener that has only TCP, for the reason that its record tells.
+        if result >= 0, let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.record != nil {
+            recordCarried(result, unsafe socket.pointee.reason)
+        }
         return result
     }
     return unsafe Int32(finish(accept(descriptor, socket, address, length, flags)))
@@ -271,6 +271,7 @@ private func accept(
     while true {
         if unsafe socket.pointee.hidden < 0 {
             let accepted = unsafe real.accept4!(descriptor, address, length, flags)
+            if accepted >= 0 { recordCarried(accepted, unsafe socket.pointee.reason) }
             return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
         }
         for attempt in 0..<2 {
@@ -301,7 +302,7 @@ private func acceptFromKernel(
         _ = sk_close(Int32(accepted))
         return -Int(EAGAIN)
     }
-    if accepted >= 0 { withProcessLock { unsafe process.table.addToTotal(SocketTable.Header.tcpConnections, 1) } }
+    if accepted >= 0 { recordCarried(Int32(accepted), .clientOverTCP) }
     return accepted
 }
 
@@ -362,12 +363,13 @@ private func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
     clearEntry(hidden)
     _ = sk_close(hidden)
     unsafe socket.pointee.hidden = -1
+    var visible: Int32 = -1
     for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
-        unsafe setEntry(Int32(number), socket, .stream)
-        unsafe showOwnBlocking(Int32(number), socket)
+        visible = Int32(number)
+        unsafe setEntry(visible, socket, .stream)
+        unsafe showOwnBlocking(visible, socket)
     }
-    if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
-    unsafe socket.pointee.record = nil
+    unsafe recordListener(visible, socket, socket.pointee.bound4or6, .handedOn)
 }
 
 private func finishAccept(

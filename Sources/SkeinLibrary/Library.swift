@@ -18,17 +18,24 @@ let translates = false
     return -1
 }
 
+/// The user's totals in the runtime folder can be written.
+nonisolated(unsafe) private var isEntered = false
+
 /// What the library needs before the first socket: who this process is, its names, the runtime folder
-/// with the socket table. False with errno and the code set. Tried again by the next STPsocket.
+/// with a place for the user's totals. False with errno and the code set. Tried again by the next STPsocket.
 func becomeReady() -> Bool {
     setUp()
     unsafe process.keepsMemory = true
     if unsafe sk_is_secure() != 0 || rules.offOrigin != nil { return fail(EPERM, .off) == 0 }
     if unsafe process.group[0] == 0 { readNames() }
-    if unsafe process.folderError != 0 { openRuntimeFolder() }
-    let error = unsafe process.folderError
+    if unsafe process.folderError != 0 { findRuntimeFolder() }
+    if unsafe isEntered { return true }
+    let error = addToTotals(InlineArray(repeating: 0))
     switch error {
-    case 0: return true
+    // Another process has them just now, or this one may not write files: they can wait.
+    case 0, EAGAIN, EFBIG:
+        unsafe isEntered = true
+        return true
     case EPERM: return fail(EPERM, .unsafeFolder) == 0
     case ENOSPC, EDQUOT: return fail(error, .full) == 0
     case EROFS: return fail(error, .readOnly) == 0

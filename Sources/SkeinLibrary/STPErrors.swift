@@ -16,7 +16,7 @@ enum STPCode: Int32 {
         case .unsafeFolder:
             "Others could tamper with the runtime folder: it must belong to root or to you, and be writable by nobody else or have the sticky bit ('chmod 1777')"
         case .full:
-            "The runtime folder's file system is full: free about 1 MiB there, or set SKEIN_DIR to another folder"
+            "The runtime folder's file system is full: free about 4 KiB there, or set SKEIN_DIR to another folder"
         case .readOnly:
             "The runtime folder's file system is read-only: mount it writable, or set SKEIN_DIR to another folder"
         case .notSTP:

@@ -20,12 +20,7 @@ private let seqPacket: Int32 = 5
     }
     unsafe socket.pointee.isSTP = true
     unsafe socket.pointee.nonBlocking = flags & Flag.nonBlock != 0
-    let record = withProcessLock { unsafe process.table.claim() }
-    record.store32(SocketTable.Record.descriptor, UInt32(descriptor))
-    record.store32(SocketTable.Record.family, UInt32(Address.stpFamily))
-    record.store32(SocketTable.Record.role, SocketTable.Role.unconnected)
-    writeProgramName(record)
-    unsafe socket.pointee.record = record
+    unsafe recordSTP(descriptor, socket, SocketTable.State.unconnected)
     unsafe setEntry(descriptor, socket, .stream)
     return succeed(descriptor)
 }
@@ -91,7 +86,9 @@ private func takePort(_ socket: UnsafeMutablePointer<StreamSocket>, _ port: UInt
     setEntry(holder, nil, .hidden)
     unsafe socket.pointee.stp.port = address.port
     unsafe socket.pointee.stp.portHolder = holder
-    if let record = unsafe socket.pointee.record { record.store32(SocketTable.Record.localPort, UInt32(address.port)) }
+    if let record = unsafe socket.pointee.record {
+        SocketTable.change(record, SocketTable.Record.localPort, to: UInt32(address.port))
+    }
     return 0
 }
 
@@ -140,7 +137,7 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     unsafe socket.pointee.bound4or6 = unsafe Address(stpPort: socket.pointee.stp.port)
     setEntry(hidden, nil, .hidden)
     unsafe eachCopy(descriptor, socket) { unsafe setEntry($0, socket, .listener) }
-    if let record = unsafe socket.pointee.record { record.store32(SocketTable.Record.role, SocketTable.Role.listener) }
+    unsafe recordSTP(descriptor, socket, SocketTable.State.listening)
     unsafe followListener(descriptor, socket)
     return 0
 }

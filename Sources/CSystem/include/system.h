@@ -13,6 +13,7 @@
 #include <linux/memfd.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -82,6 +83,9 @@ static inline long sk_write(int fd, const void *buffer, size_t size) {
 }
 static inline long sk_pread(int fd, void *buffer, size_t size, off_t offset) {
     return sk_syscall6(SYS_pread64, fd, SK_P(buffer), (long)size, offset, 0, 0);
+}
+static inline long sk_pwrite(int fd, const void *buffer, size_t size, off_t offset) {
+    return sk_syscall6(SYS_pwrite64, fd, SK_P(buffer), (long)size, offset, 0, 0);
 }
 static inline long sk_lseek(int fd, off_t offset, int whence) {
     return sk_syscall6(SYS_lseek, fd, offset, whence, 0, 0, 0);
@@ -198,6 +202,9 @@ static inline long sk_raise(int signal) {
 static inline void sk_yield(void) { (void)sk_syscall6(SYS_sched_yield, 0, 0, 0, 0, 0, 0); }
 static inline long sk_prlimit_files(uint64_t *soft_and_hard) {
     return sk_syscall6(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, SK_P(soft_and_hard), 0, 0);
+}
+static inline long sk_prlimit_file_size(uint64_t *soft_and_hard) {
+    return sk_syscall6(SYS_prlimit64, 0, 1 /* RLIMIT_FSIZE */, 0, SK_P(soft_and_hard), 0, 0);
 }
 static inline long sk_getrandom(void *buffer, size_t size) {
     return sk_syscall6(SYS_getrandom, SK_P(buffer), (long)size, 1 /* GRND_NONBLOCK */, 0, 0, 0);

@@ -1,3 +1,5 @@
+import SkeinCore
+
 extension Survey {
     /// The answer for scripts. Its names stay; new ones may be added.
     var json: String {
@@ -6,21 +8,26 @@ extension Survey {
     }
 }
 
-extension SocketRecord {
+extension Socket {
     /// One of "sockets".
     var json: String {
-        let peer = peer.map { quoted($0.text) } ?? "null"
-        return "{\"pid\":\(process.identifier),\"program\":\(quoted(program)),\"fd\":\(descriptor),"
-            + "\"role\":\"\(role.rawValue)\",\"state\":\"\(state)\",\"local\":\(quoted(local.text)),\"peer\":\(peer),"
-            + "\"carrier\":\"memory\",\"reason\":null,\"bytes_in\":\(bytesIn),\"bytes_out\":\(bytesOut)}"
+        func number(_ value: UInt64?) -> String { value.map { "\($0)" } ?? "null" }
+        func text(_ value: String?) -> String { value.map(quoted) ?? "null" }
+        return "{\"pid\":\(process.identifier),\"program\":\(quoted(record.program)),\"fd\":\(record.descriptor),"
+            + "\"role\":\"\(role)\",\"state\":\"\(state)\",\"local\":\(quoted(local.text)),\"peer\":\(text(peer?.text)),"
+            + "\"carrier\":\"\(carrier)\",\"reason\":\(text(reason)),"
+            + "\"bytes_in\":\(number(bytesIn)),\"bytes_out\":\(number(bytesOut)),"
+            + "\"waiting_in\":\(number(waitingIn)),\"waiting_out\":\(number(waitingOut))}"
     }
 }
 
 extension Totals {
-    /// Over all tables.
+    /// Over all processes that ever were.
     var json: String {
-        "{\"memory_connections\":\(memoryConnections),\"tcp_connections\":\(tcpConnections),"
-            + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut)}"
+        let fallBacks = reasons.map { "{\"reason\":\(quoted("\($0.reason.text)")),\"connections\":\($0.count)}" }
+        return "{\"memory_connections\":\(memoryConnections),\"tcp_connections\":\(tcpConnections),"
+            + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut),"
+            + "\"fall_backs\":[\(fallBacks.joined(separator: ","))]}"
     }
 }
 

@@ -1,13 +1,14 @@
 import ArgumentParser
 
-/// `skein ls`: the sockets on shared memory of every user whose table can be read.
+/// `skein ls`: the sockets of programs under Skein, on shared memory or why not.
 struct List: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ls",
-        abstract: "List the sockets that are on shared memory.",
+        abstract: "List the sockets of programs under Skein: on shared memory, or why not.",
         discussion: """
-            IN and OUT are bytes. A table that can't be read is named on standard error and left out; it harms \
-            no connection.
+            IN and OUT are bytes; UNREAD have come and were not read here, UNSENT were not read there. Sockets of \
+            other users' processes are shown to root alone. A table that can't be read is named on standard error \
+            and left out; it harms no connection.
             """)
 
     @Flag(help: "Print JSON, with totals over all sockets that ever were.")
@@ -19,9 +20,10 @@ struct List: ParsableCommand {
         if json {
             print(survey.json)
         } else if survey.sockets.isEmpty {
-            complain("no sockets on shared memory; start both ends with 'skein run PROGRAM'")
+            complain("no sockets of programs under Skein; start both ends with 'skein run PROGRAM'")
         } else {
             print(columns(of: survey.sockets))
         }
+        if !json, let line = summary(of: survey.totals) { complain(line) }
     }
 }

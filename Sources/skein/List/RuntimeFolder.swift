@@ -1,16 +1,17 @@
 import Glibc
+import SkeinCore
 
-/// The folder where the users of a host leave their socket tables.
+/// The folder that makes processes one host, and where its users leave their totals.
 struct RuntimeFolder {
     let path: String
+    private(set) var identity = FolderIdentity.none
     /// Nil for the host's folder, which has a folder for each user; a user's own in /tmp has that one alone.
     private let owner: UInt32?
 
     /// SKEIN_DIR alone where it is set. Otherwise the host's folder, and those that users without one made.
     static func all(_ warnings: inout [String]) -> [RuntimeFolder] {
         if let given = environmentVariable("SKEIN_DIR") {
-            let folder = RuntimeFolder(path: given, owner: nil)
-            return folder.isUsable(&warnings, required: true) ? [folder] : []
+            return [RuntimeFolder(path: given, owner: nil)].compactMap { $0.checked(&warnings, required: true) }
         }
         let host = RuntimeFolder(path: "/run/skein", owner: nil)
         let prefix = "skein-"
@@ -18,43 +19,51 @@ struct RuntimeFolder {
             guard name.hasPrefix(prefix), let user = UInt32(name.dropFirst(prefix.count)) else { return nil }
             return RuntimeFolder(path: "/tmp/\(name)", owner: user)
         }
-        return ([host] + own).filter { $0.isUsable(&warnings, required: false) }
+        return ([host] + own).compactMap { $0.checked(&warnings, required: false) }
     }
 
-    /// Programs don't use a folder that others could tamper with (Setup.swift), so it says nothing true.
-    private func isUsable(_ warnings: inout [String], required: Bool) -> Bool {
+    private init(path: String, owner: UInt32?) {
+        self.path = path
+        self.owner = owner
+    }
+
+    /// With its identity. Nil for a folder that others could tamper with: programs don't use it, so it says nothing true.
+    private func checked(_ warnings: inout [String], required: Bool) -> RuntimeFolder? {
         guard let status = status(of: path, following: owner == nil) else {
             if required {
                 let reason = SystemError.last.text
                 warnings.append("\(path) (SKEIN_DIR) can't be opened: \(reason); make it, with mode 1777")
             }
-            return false
+            return nil
         }
         guard status.st_mode & S_IFMT == S_IFDIR else {
             if required { warnings.append("\(path) (SKEIN_DIR) is not a folder; name another") }
-            return false
+            return nil
         }
-        if let owner { return status.st_uid == owner && status.st_mode & 0o022 == 0 }
+        var folder = self
+        folder.identity = FolderIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+        if let owner { return status.st_uid == owner && status.st_mode & 0o022 == 0 ? folder : nil }
         if status.st_mode & 0o022 != 0 && status.st_mode & S_ISVTX == 0 {
             warnings.append("\(path) can be tampered with, and programs don't use it; 'chmod 1777' it")
-            return false
+            return nil
         }
-        return true
+        return folder
     }
 
-    /// The path of each user's table, in the order of user numbers.
-    func tables(_ warnings: inout [String]) -> [(path: String, user: UInt32)] {
+    /// The path of each user's totals, in the order of user numbers.
+    func totals(_ warnings: inout [String]) -> [(path: String, user: UInt32)] {
+        let name = "\(SkeinCore.Totals.namePrefix)\(SkeinCore.Totals.version)"
         do {
             let users = try names(in: path).compactMap { UInt32($0) }.filter { owner == nil || owner == $0 }
-            return users.sorted().map { ("\(path)/\($0)/sockets", $0) }
+            return users.sorted().map { ("\(path)/\($0)/\(name)", $0) }
         } catch {
             if error.code != EACCES || owner == nil { warnings.append("\(path) can't be read: \(error.text)") }
             return []
         }
     }
 
-    /// Opens a table if the user it is named for is the only one who could have made it.
-    static func openTable(_ path: String, user: UInt32) throws -> File {
+    /// Opens a user's totals if that user is the only one who could have made them.
+    static func openTotals(_ path: String, user: UInt32) throws -> File {
         let parent = folder(of: path)
         guard let status = status(of: parent, following: false) else { throw SystemError.last }
         guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == user, status.st_mode & 0o022 == 0 else {

@@ -1,34 +1,35 @@
 import SkeinCore
 
-/// One socket as the table has it, checked.
+/// One socket as its owner's table has it, checked.
 struct SocketRecord {
-    enum Role: String { case client, server, listener, unconnected }
+    enum Role { case none, client, server }
+    enum State { case unconnected, listening, connected }
 
     let process: Process
-    /// Whose table the record stands in.
-    let user: UInt32
     let program: String
-    let descriptor: UInt32
+    let descriptor: Int32
+    let state: State
     let role: Role
+    let isOnMemory: Bool
+    /// Why it is not on memory, by its number: another version may know more reasons.
+    let reason: UInt32
     let local: Address
-    /// Nil for a socket without one.
-    let peer: Address?
+    let peer: Address
     let bytesIn: UInt64
     let bytesOut: UInt64
+    let place: Place
 
-    /// How the connection stands, in netstat's words where it has one.
-    var state: String {
-        switch role {
-        case .client, .server: "established"
-        case .listener: "listening"
-        case .unconnected: "unconnected"
-        }
+    /// Where the bytes of a connection lie.
+    struct Place: Hashable {
+        let pool: UInt64
+        let slot: UInt32
+        let generation: UInt32
     }
 
-    private static let families: Set = [2, 10, UInt32(Address.stpFamily)]
+    private static let families: Set<UInt32> = [0, 2, 10, UInt32(Address.stpFamily)]
 
     /// Nil when the record makes no sense.
-    init?(_ table: Bytes, at offset: Int, user: UInt32) {
+    init?(_ table: Bytes, at offset: Int, of process: Process) {
         typealias Record = SocketTable.Record
         func word(_ place: Int) -> UInt32 { table.word(offset + place) }
         func address(_ host: Int, _ port: Int) -> Address? {
@@ -40,33 +41,39 @@ struct SocketRecord {
             address.port = port
             return address
         }
-        switch word(Record.role) {
-        case SocketTable.Role.client: role = .client
-        case SocketTable.Role.server: role = .server
-        case SocketTable.Role.listener: role = .listener
-        case SocketTable.Role.unconnected: role = .unconnected
+        guard word(Record.checksum) == SocketTable.checksum({ table.word(offset + $0) }),
+            SocketRecord.families.contains(word(Record.family)),
+            let descriptor = Int32(exactly: word(Record.descriptor)),
+            let local = address(Record.localAddress, Record.localPort),
+            let peer = address(Record.peerAddress, Record.peerPort)
+        else { return nil }
+        switch word(Record.state) {
+        case SocketTable.State.unconnected: state = .unconnected
+        case SocketTable.State.listening: state = .listening
+        case SocketTable.State.connected: state = .connected
         default: return nil
         }
-        guard let owner = Int32(exactly: word(Record.owner)), SocketRecord.families.contains(word(Record.family)),
-            word(Record.descriptor) <= UInt32(Int32.max),
-            let local = address(Record.localAddress, Record.localPort)
-        else { return nil }
-        let peer = address(Record.peerAddress, Record.peerPort)
-        let hasPeer = role == .client || role == .server
-        if hasPeer && peer == nil { return nil }
-        process = Process(owner)
-        self.user = user
+        switch word(Record.role) {
+        case SocketTable.Role.none: role = .none
+        case SocketTable.Role.client: role = .client
+        case SocketTable.Role.server: role = .server
+        default: return nil
+        }
+        if state == .connected && role == .none { return nil }
+        switch word(Record.carrier) {
+        case SocketTable.Carrier.memory: isOnMemory = true
+        case SocketTable.Carrier.tcp: isOnMemory = false
+        default: return nil
+        }
+        self.process = process
+        self.descriptor = descriptor
         self.local = local
-        self.peer = hasPeer ? peer : nil
-        descriptor = word(Record.descriptor)
+        self.peer = peer
+        reason = word(Record.reason)
         program = table.text(offset + Record.program, limit: Record.programSize)
         bytesIn = table.word(offset + Record.bytesIn)
         bytesOut = table.word(offset + Record.bytesOut)
-    }
-
-    /// Whether its owner lives and may write this table: a number may have gone to a process of another
-    /// user since. The user of a table was the owner's effective one when it started.
-    func mayBelong(to owner: Process.Standing) -> Bool {
-        owner.isAlive && (owner.users.isEmpty || user == 0 || owner.users.contains(user))
+        place = Place(
+            pool: table.word(offset + Record.pool), slot: word(Record.slot), generation: word(Record.generation))
     }
 }

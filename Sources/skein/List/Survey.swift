@@ -1,56 +1,157 @@
 import Glibc
 import SkeinCore
 
-/// Everything that the tables below the runtime folder say at one moment.
+/// Every socket that programs under Skein have at one moment, as far as we may look: those of this user's
+/// processes, or of all for root.
 struct Survey {
-    /// Of living processes.
-    private(set) var sockets: [SocketRecord] = []
+    private(set) var sockets: [Socket] = []
     private(set) var totals = Totals()
-    /// One line for each table that could not be used.
+    /// One line for each thing that could not be used.
     private(set) var warnings: [String] = []
-    /// Processes already looked up: a table may name the same one a hundred thousand times.
-    private var owners: [Int32: Process.Standing] = [:]
 
-    /// Reads every table that this user may read.
-    static func take() -> Survey {
+    /// Socket tables by inode, with the processes that have it open: after a fork past the hooks several do.
+    private var found: [UInt64: [(process: Process, path: String)]] = [:]
+    private var files: [Int32: ProcessFiles] = [:]
+    /// Where the memory of connections can be read.
+    private var pools: [UInt64: String] = [:]
+    /// Processes that can't write their totals, by errno.
+    private var withoutTotals: [Int32: [String]] = [:]
+    /// Processes whose mappings have been looked at.
+    private var mapped: Set<Int32> = []
+    private var kernels: [String: KernelSockets] = [:]
+    private let counters = KernelCounters()
+
+    /// Of the host that SKEIN_DIR names, or of the machine's own; or, `everywhere`, whatever runtime folder
+    /// a process has.
+    static func take(everywhere: Bool = false) -> Survey {
         var survey = Survey()
-        for folder in RuntimeFolder.all(&survey.warnings) { survey.read(folder) }
-        survey.sockets.sort { ($0.process.identifier, $0.descriptor) < ($1.process.identifier, $1.descriptor) }
+        survey.findTables()
+        let folders = everywhere ? [] : RuntimeFolder.all(&survey.warnings)
+        for folder in folders { survey.readTotals(folder) }
+        let hosts = Set(folders.map(\.identity))
+        let isDefault = environmentVariable("SKEIN_DIR") == nil
+        for holders in survey.found.values {
+            guard let (table, process) = survey.readTable(holders) else { continue }
+            let isShown = everywhere || hosts.contains(table.folder) || (isDefault && table.folder == .none)
+            if isShown { survey.add(table, of: process) }
+        }
+        survey.warnOfTotals()
+        survey.sockets.sort {
+            ($0.process.identifier, $0.record.descriptor) < ($1.process.identifier, $1.record.descriptor)
+        }
         return survey
     }
 
-    private mutating func read(_ folder: RuntimeFolder) {
-        for (path, user) in folder.tables(&warnings) {
+    private mutating func findTables() {
+        for identifier in ((try? names(in: "/proc")) ?? []).compactMap({ Int32($0) }) {
+            let process = Process(identifier)
+            guard let files = try? ProcessFiles(of: process), !files.tables.isEmpty || !files.pools.isEmpty else {
+                continue
+            }
+            for (inode, path) in files.tables { found[inode, default: []].append((process, path)) }
+            pools.merge(files.pools) { first, _ in first }
+            self.files[identifier] = files
+        }
+    }
+
+    /// Nil where the process ended meanwhile.
+    private mutating func readTable(_ holders: [(process: Process, path: String)]) -> (Table, Process)? {
+        for (process, path) in holders {
+            guard let file = try? File(path) else { continue }
             do {
-                let file = try RuntimeFolder.openTable(path, user: user)
-                add(try Table(file, user: user), path)
+                let table = try Table(file, of: process)
+                if holders.count == 1 || table.owner == process.ownIdentifier { return (table, process) }
+                if process.identifier == holders.last?.process.identifier { return (table, process) }
+            } catch {
+                warnings.append("process \(process.identifier) (\(printable(process.name))) \(error.reason)")
+                return nil
+            }
+        }
+        return nil
+    }
+
+    private mutating func add(_ table: Table, of process: Process) {
+        totals.add(table.totals)
+        for record in table.records {
+            totals.add(record)
+            // A descriptor that was closed past the hooks leaves its record behind.
+            guard let inode = files[process.identifier]?.sockets[record.descriptor] else { continue }
+            sockets.append(complete(Socket(record, inode: inode, layout: table.layout)))
+        }
+        let title = "process \(process.identifier) (\(printable(process.name)))"
+        if table.nonsense > 0 {
+            warnings.append("\(title) has \(table.nonsense) damaged records in its socket table, which are left out")
+        }
+        if table.totalsError != 0, table.totalsError != EAGAIN {
+            withoutTotals[table.totalsError, default: []].append(title)
+        }
+    }
+
+    /// One line for each reason, however many processes have it.
+    private mutating func warnOfTotals() {
+        for (code, titles) in withoutTotals.sorted(by: { $0.key < $1.key }) {
+            let others = titles.count > 1 ? " and \(titles.count - 1) others" : ""
+            let reason = SystemError(code: code)
+            warnings.append(
+                "\(titles.sorted()[0])\(others) can't write totals below the runtime folder: \(reason.text)\(reason.remedy)"
+            )
+        }
+    }
+
+    private mutating func complete(_ socket: Socket) -> Socket {
+        var socket = socket
+        if !socket.record.isOnMemory {
+            socket.add(kernel(around: socket.process).sockets[socket.inode], counters.tcp[socket.inode])
+        } else if socket.record.state == .connected {
+            let slot = poolPath(socket).flatMap { Slot(socket.record.place, in: $0) }
+            socket.add(slot, hungUp: counters.hungUp.contains(socket.inode))
+        }
+        return socket
+    }
+
+    /// The client keeps a descriptor of the memory. After its end the server's mapping is left, which root
+    /// alone may open.
+    private mutating func poolPath(_ socket: Socket) -> String? {
+        let pool = socket.record.place.pool
+        if let path = pools[pool] { return path }
+        if mapped.insert(socket.process.identifier).inserted {
+            pools.merge(ProcessFiles.mappedPools(of: socket.process)) { first, _ in first }
+        }
+        return pools[pool]
+    }
+
+    private mutating func kernel(around process: Process) -> KernelSockets {
+        let namespace = target(ofLink: "\(process.folder)/ns/net") ?? ""
+        if let known = kernels[namespace] { return known }
+        let kernel = KernelSockets(around: process)
+        kernels[namespace] = kernel
+        return kernel
+    }
+
+    private mutating func readTotals(_ folder: RuntimeFolder) {
+        for (path, user) in folder.totals(&warnings) {
+            do {
+                totals.add(try Totals(RuntimeFolder.openTotals(path, user: user)))
             } catch let error as Table.Unreadable {
                 warnings.append("\(path) \(error.reason)")
             } catch let error as SystemError where error.code == ENOENT || error.code == EACCES {
-                // Nothing started yet, or another user's affair.
+                // Nothing counted yet, or another user's affair.
             } catch {
                 warnings.append("\(path) can't be read: \((error as? SystemError)?.text ?? "\(error)")")
             }
         }
     }
+}
 
-    private mutating func standing(of process: Process) -> Process.Standing {
-        if let known = owners[process.identifier] { return known }
-        let standing = process.standing
-        owners[process.identifier] = standing
-        return standing
-    }
-
-    private mutating func add(_ table: Table, _ path: String) {
-        totals.add(table.totals)
-        for record in table.records {
-            // The header gets a record's bytes when the record is given back, which a killed owner never did.
-            totals.bytesIn &+= record.bytesIn
-            totals.bytesOut &+= record.bytesOut
-            if record.mayBelong(to: standing(of: record.process)) { sockets.append(record) }
-        }
-        if table.nonsense > 0 {
-            warnings.append("\(path) has \(table.nonsense) damaged records, which are left out")
+extension SystemError {
+    /// What to do where totals can't be written.
+    fileprivate var remedy: String {
+        switch code {
+        case ENOSPC, EDQUOT: "; free about 4 KiB there"
+        case EROFS: "; mount the runtime folder's file system writable"
+        case EPERM:
+            "; the runtime folder must belong to root or to the user, with the sticky bit where others may write"
+        default: ""
         }
     }
 }

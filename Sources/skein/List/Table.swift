@@ -1,85 +1,81 @@
 import SkeinCore
 
-/// One user's socket table, read from its file: hostile input, since that user writes it as it pleases.
+/// One process's socket table, read from its memory: hostile input, since that process writes it as it pleases.
 struct Table {
-    /// What the table says of connections that are over, and counts of connections ever made.
-    var totals = Totals()
-    /// Records that some process claimed, living or not.
-    var records: [SocketRecord] = []
+    /// The process that made it, as that one sees itself.
+    let owner: Int32
+    /// `Layout.version` of its library.
+    let layout: UInt32
+    /// The runtime folder that makes the process's host; zeros where it has none.
+    let folder: FolderIdentity
+    /// Totals that the user's file doesn't have yet.
+    let totals: Totals
+    /// Why they can't be written; 0 when they can.
+    let totalsError: Int32
+    /// Of sockets that are open.
+    private(set) var records: [SocketRecord] = []
     /// Records that make no sense and were left out.
-    var nonsense = 0
+    private(set) var nonsense = 0
 
     static let layoutVersion = Layout.version
-
-    /// More than any table: what is beyond was not written by Skein.
-    private static let sizeLimit = 64 << 20
 
     /// Why a table can't be used, and what to do about it.
     struct Unreadable: Error { let reason: String }
 
-    init(_ file: borrowing File, user: UInt32) throws(Unreadable) {
+    init(_ file: borrowing File, of process: Process) throws(Unreadable) {
         typealias Header = SocketTable.Header
         let head = file.read(at: 0, count: SocketTable.headerSize)
-        guard head.count == SocketTable.headerSize else { throw Unreadable(reason: "is truncated (\(Table.remedy))") }
-        guard head.word(Header.magic) == SocketTable.magic else {
-            throw Unreadable(reason: "is no socket table (\(Table.remedy))")
+        guard head.count == SocketTable.headerSize, head.word(Header.magic) == SocketTable.magic else {
+            throw Unreadable(reason: "has a damaged socket table, which is left out; its connections are not harmed")
         }
         let version: UInt32 = head.word(Header.version)
-        guard version == Layout.version else {
+        guard version == SocketTable.version else {
             throw Unreadable(
-                reason: "has layout \(version) and this command reads layout \(Layout.version); "
-                    + "use the 'skein' of that version to see its sockets")
+                reason: "has a socket table of version \(version), and this command reads version "
+                    + "\(SocketTable.version); use the 'skein' of that library to see its sockets")
         }
-        let count = Int(head.word(Header.recordCount, as: UInt32.self))
-        guard head.word(Header.recordSize) == UInt32(SocketTable.recordSize), count > 0,
-            count <= Table.sizeLimit / SocketTable.recordSize
-        else { throw Unreadable(reason: "has a damaged header (\(Table.remedy))") }
-        let body = file.read(at: SocketTable.headerSize, count: count * SocketTable.recordSize)
-        guard body.count == count * SocketTable.recordSize else {
-            throw Unreadable(reason: "is truncated (\(Table.remedy))")
-        }
-        totals = Totals(header: head)
-        readRecords(body, count: count, user: user)
+        owner = Int32(truncatingIfNeeded: head.word(Header.owner, as: UInt32.self))
+        layout = head.word(Header.layout)
+        folder = FolderIdentity(device: head.word(Header.folderDevice), inode: head.word(Header.folderInode))
+        totals = Totals(head, at: Header.totals)
+        totalsError = Int32(truncatingIfNeeded: head.word(Header.totalsError, as: UInt32.self))
+        readRecords(file, of: process)
     }
 
-    private static let remedy = "remove it; running programs keep theirs, and the next to start makes a new one"
-
-    private mutating func readRecords(_ body: Bytes, count: Int, user: UInt32) {
-        for index in 0..<count {
-            let offset = index * SocketTable.recordSize
-            let owner: UInt32 = body.word(offset + SocketTable.Record.owner)
-            // Claimed but not filled in yet: a role of 0.
-            guard owner != 0, body.word(offset + SocketTable.Record.role) != UInt32(0) else { continue }
-            if let record = SocketRecord(body, at: offset, user: user) {
-                records.append(record)
-            } else {
-                nonsense += 1
+    private mutating func readRecords(_ file: borrowing File, of process: Process) {
+        let block = 1 << 20
+        var start = SocketTable.headerSize
+        while start < SocketTable.maximumSize {
+            let body = file.read(at: start, count: block)
+            for offset in stride(from: 0, to: body.count - SocketTable.recordSize + 1, by: SocketTable.recordSize)
+            where body.word(offset + SocketTable.Record.state) != SocketTable.State.free {
+                if let record = SocketRecord(body, at: offset, of: process)
+                    ?? again(file, at: start + offset, of: process)
+                {
+                    records.append(record)
+                }
             }
+            if body.count < block { return }
+            start += block
         }
+    }
+
+    /// A record may be in the middle of a change: looked at once more, a moment later.
+    private mutating func again(_ file: borrowing File, at offset: Int, of process: Process) -> SocketRecord? {
+        for _ in 0..<3 {
+            pause(microseconds: 200)
+            let body = file.read(at: offset, count: SocketTable.recordSize)
+            if body.word(SocketTable.Record.state) == SocketTable.State.free { return nil }
+            if let record = SocketRecord(body, at: 0, of: process) { return record }
+        }
+        nonsense += 1
+        return nil
     }
 }
 
-/// The sums that `skein ls --json` ends with.
-struct Totals {
-    var memoryConnections: UInt64 = 0
-    var tcpConnections: UInt64 = 0
-    var bytesIn: UInt64 = 0
-    var bytesOut: UInt64 = 0
-
-    init() {}
-
-    init(header: Bytes) {
-        memoryConnections = header.word(SocketTable.Header.memoryConnections)
-        tcpConnections = header.word(SocketTable.Header.tcpConnections)
-        bytesIn = header.word(SocketTable.Header.bytesIn)
-        bytesOut = header.word(SocketTable.Header.bytesOut)
-    }
-
-    /// Wraps around rather than trap: a hostile table may say anything.
-    mutating func add(_ other: Totals) {
-        memoryConnections &+= other.memoryConnections
-        tcpConnections &+= other.tcpConnections
-        bytesIn &+= other.bytesIn
-        bytesOut &+= other.bytesOut
-    }
+/// What tells one runtime folder, and so one host, from another.
+struct FolderIdentity: Hashable {
+    let device: UInt64
+    let inode: UInt64
+    static let none = FolderIdentity(device: 0, inode: 0)
 }

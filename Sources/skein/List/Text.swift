@@ -44,23 +44,37 @@ func humanReadable(_ bytes: UInt64) -> String {
     return "\(tenths / 10).\(tenths % 10)\(letter)"
 }
 
-private func cells(_ socket: SocketRecord) -> [String] {
-    [
-        "\(socket.process.identifier)", printable(socket.program), "\(socket.descriptor)", socket.role.rawValue,
-        socket.local.text, socket.peer?.text ?? "-", humanReadable(socket.bytesIn), humanReadable(socket.bytesOut),
+private func cells(_ socket: Socket) -> [String] {
+    func amount(_ bytes: UInt64?) -> String { bytes.map(humanReadable) ?? "-" }
+    let carrier = socket.reason.map { "\(socket.carrier): \($0)" } ?? socket.carrier
+    return [
+        "\(socket.process.identifier)", printable(socket.record.program), "\(socket.record.descriptor)", socket.role,
+        socket.state, socket.local.text, socket.peer?.text ?? "-", amount(socket.bytesIn), amount(socket.bytesOut),
+        amount(socket.waitingIn), amount(socket.waitingOut), carrier,
     ]
 }
 
 /// The table that `skein ls` prints, each column as wide as its widest cell.
-func columns(of sockets: [SocketRecord]) -> String {
-    let head = ["PID", "PROGRAM", "FD", "ROLE", "LOCAL", "PEER", "IN", "OUT"]
-    let numbers: Set = [0, 2, 6, 7]
+func columns(of sockets: [Socket]) -> String {
+    let head = [
+        "PID", "PROGRAM", "FD", "ROLE", "STATE", "LOCAL", "PEER", "IN", "OUT", "UNREAD", "UNSENT", "CARRIER",
+    ]
+    let numbers: Set = [0, 2, 7, 8, 9, 10]
     let rows = [head] + sockets.map(cells)
     let widths = head.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
         row.indices.map { column in
             let padding = String(repeating: " ", count: widths[column] - row[column].count)
+            // The last column may be a sentence: nothing is to be aligned behind it.
+            if column == row.count - 1 { return row[column] }
             return numbers.contains(column) ? padding + row[column] : row[column] + padding
         }.joined(separator: "  ")
     }.joined(separator: "\n")
+}
+
+/// The line that `skein ls` ends with, for connections that went over TCP; nil when none did.
+func summary(of totals: Totals) -> String? {
+    if totals.reasons.isEmpty { return nil }
+    let parts = totals.reasons.map { "\($0.count) because \($0.reason.text)" }
+    return "over TCP so far: " + parts.joined(separator: "; ")
 }

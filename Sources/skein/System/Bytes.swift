@@ -19,6 +19,9 @@ struct Bytes {
         return value
     }
 
+    /// `count` bytes from `offset`, which are there (`holds`).
+    func part(_ offset: Int, count: Int) -> Bytes { Bytes(Array(storage[offset..<offset + count])) }
+
     /// Text up to a zero byte or `limit` bytes; what is not UTF-8 is replaced.
     func text(_ offset: Int, limit: Int) -> String {
         guard offset >= 0, offset < count else { return "" }

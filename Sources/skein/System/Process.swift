@@ -31,6 +31,11 @@ struct Process {
         return String(text.prefix { $0 != "\n" })
     }
 
+    /// Its number as it sees it itself, which differs in a process namespace of its own.
+    var ownIdentifier: Int32 {
+        line("NSpid:").flatMap { $0.split(separator: "\t").last }.flatMap { Int32($0) } ?? identifier
+    }
+
     /// What one of its descriptors leads to, in the kernel's words; nil when it isn't open or hidden from us.
     func file(behind descriptor: Int32) -> String? { target(ofLink: "\(folder)/fd/\(descriptor)") }
 
@@ -44,3 +49,6 @@ struct Process {
     /// Whether this process has given up set-user-id programs (as services hardened by systemd have).
     static var mayNotGainPrivileges: Bool { Process(getpid()).line("NoNewPrivs:") == "1" }
 }
+
+/// Waits about so long; for what another process is just doing.
+func pause(microseconds: UInt32) { _ = usleep(microseconds) }

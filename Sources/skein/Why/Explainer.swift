@@ -4,29 +4,27 @@ import SkeinCore
 struct Explainer {
     private let observed: Observed
     private let kernel: KernelSockets
-    /// Sockets on shared memory: by the kernel's number, since a duplicate has no record of its own.
-    private let records: [UInt64: SocketRecord]
-    private let allRecords: [SocketRecord]
+    /// Sockets with a control block, by the kernel's number: a duplicate has no block of its own. Of this
+    /// process, and of all others.
+    private let own: [UInt64: Socket]
+    private let others: [UInt64: Socket]
     private let holders: [UInt64: Process]
 
-    init(_ process: Process, _ descriptors: [SocketDescriptor], _ allRecords: [SocketRecord]) {
+    init(_ process: Process, _ sockets: [Socket]) {
         observed = Observed(process)
         kernel = KernelSockets(around: process)
         holders = SocketDescriptor.holders()
-        self.allRecords = allRecords
-        var records: [UInt64: SocketRecord] = [:]
-        for record in allRecords where record.process.identifier == process.identifier {
-            if let descriptor = descriptors.first(where: { $0.number == record.descriptor }) {
-                records[descriptor.inode] = record
-            }
+        func byNumber(_ sockets: [Socket]) -> [UInt64: Socket] {
+            Dictionary(sockets.map { ($0.inode, $0) }) { first, _ in first }
         }
-        self.records = records
+        own = byNumber(sockets.filter { $0.process.identifier == process.identifier })
+        others = byNumber(sockets.filter { $0.process.identifier != process.identifier })
     }
 
     /// Nil for what is neither TCP's nor ours.
     func sentence(_ descriptor: SocketDescriptor) -> String? {
-        if let record = records[descriptor.inode], agrees(record, descriptor) {
-            return "\(descriptor.number): \(onMemory(record))"
+        if let socket = own[descriptor.inode], agrees(socket, descriptor) {
+            return "\(descriptor.number): \(recorded(socket))"
         }
         guard descriptor.isTCP else { return nil }
         guard let socket = kernel.sockets[descriptor.inode] else {
@@ -39,23 +37,67 @@ struct Explainer {
         return "\(descriptor.number): \(socket.local.text) to \(socket.peer.text) is on TCP, because \(reason)"
     }
 
-    /// A connection on shared memory is a Unix socket to the kernel, a TCP listener stays one: a record that
-    /// says otherwise was left behind by a number's earlier use.
-    private func agrees(_ record: SocketRecord, _ descriptor: SocketDescriptor) -> Bool {
-        (record.role == .listener && !record.local.isSTP) == descriptor.isTCP
+    /// A connection on shared memory is a Unix socket to the kernel, all others but STP's stay TCP: a record
+    /// that says otherwise was left behind by a number's earlier use.
+    private func agrees(_ socket: Socket, _ descriptor: SocketDescriptor) -> Bool {
+        let record = socket.record
+        return (!record.isOnMemory || (record.state == .listening && !record.local.isSTP)) == descriptor.isTCP
     }
 
-    private func onMemory(_ record: SocketRecord) -> String {
-        if record.role == .unconnected { return "is an STP socket that is not connected yet" }
-        guard let peer = record.peer else {
-            if record.local.isSTP { return "\(record.local.text) listens for STP over shared memory" }
-            return "\(record.local.text) listens: "
+    // MARK: What the control block says
+
+    private func recorded(_ socket: Socket) -> String {
+        let record = socket.record
+        if record.state == .unconnected { return "is an STP socket that is not connected yet" }
+        if record.state == .listening {
+            if let reason = recordedReason(socket, observed) {
+                return "\(socket.local.text) listens for TCP alone, because \(reason)"
+            }
+            if record.local.isSTP { return "\(socket.local.text) listens for STP over shared memory" }
+            return "\(socket.local.text) listens: "
                 + "clients of this host that run under skein come over shared memory, others over TCP"
         }
-        let other = allRecords.first { $0.peer?.text == record.local.text && $0.local.text == peer.text }
-        let process = other.map { ", process \($0.process.identifier) (\(printable($0.program)))" } ?? ""
-        return "\(record.local.text) is on shared memory, peer \(peer.text)\(process)"
+        let peer = socket.peer?.text ?? "nobody"
+        if let reason = recordedReason(socket, observed) {
+            return "\(socket.local.text) to \(peer) is on TCP, because \(reason)"
+        }
+        let other = (Array(others.values) + own.values).first {
+            $0.record.place == record.place && $0.record.role != record.role
+        }
+        let process = other.map { ", process \($0.process.identifier) (\(printable($0.record.program)))" } ?? ""
+        return "\(socket.local.text) is on shared memory, peer \(peer)\(process)"
     }
+
+    /// Why a socket is not on memory, as it was recorded when it was connected, with what can be told of it
+    /// now. Nil for one that is.
+    private func recordedReason(_ socket: Socket, _ observed: Observed) -> String? {
+        guard let recorded = socket.reason else { return nil }
+        let reason = Reason(rawValue: socket.record.reason)
+        if reason == .refusedByRule {
+            // A client's rules are about what it dialled, a server's about what its listener is bound to.
+            let bound = kernel.listener(at: socket.local) ?? socket.local
+            return observed.whyExcluded(socket.record.role == .client ? socket.peer ?? bound : bound) ?? recorded
+        }
+        guard reason == .notUnderSkein || reason == .clientOverTCP else { return recorded }
+        let number = kernel.otherEnd(ofNumber: socket.inode)
+        let theirs = number.flatMap { others[$0] }
+        if let theirs, theirs.layout != socket.layout { return Explainer.versions }
+        if reason == .notUnderSkein, let peer = socket.peer, kernel.hiddenListener(at: peer) == .otherVersion {
+            return Explainer.versions
+        }
+        guard let other = number.flatMap({ holders[$0] }).map(Observed.init) else { return recorded }
+        let why =
+            other.whyWithoutHeader ?? (reason == .clientOverTCP ? theirs : nil).flatMap { recordedReason($0, other) }
+        return ofPeer(other, why) ?? recorded
+    }
+
+    private static let versions = "the other end has another version of Skein; start both with the same"
+
+    private func ofPeer(_ other: Observed, _ reason: String?) -> String? {
+        reason.map { "of the peer, \(other.description): \($0)" }
+    }
+
+    // MARK: What can only be told from outside
 
     private func listening(_ socket: KernelSockets.TCPSocket) -> String {
         switch kernel.hiddenListener(at: socket.local) {
@@ -78,15 +120,16 @@ struct Explainer {
         let dialled = isServer ? socket.local : socket.peer
         let bound = kernel.listener(at: dialled) ?? dialled
         if let reason = observed.whyExcluded(isServer ? bound : dialled) { return reason }
-        if let other = kernel.otherEnd(of: socket).flatMap({ holders[$0] }).map(Observed.init) {
-            let reason = other.whyWithoutHeader ?? other.whyExcluded(isServer ? dialled : bound)
-            if let reason { return "of the peer, \(other.description): \(reason)" }
+        if let other = kernel.otherEnd(of: socket).flatMap({ holders[$0] }).map(Observed.init),
+            let reason = ofPeer(other, other.whyWithoutHeader ?? other.whyExcluded(isServer ? dialled : bound))
+        {
+            return reason
         }
         let hidden = kernel.hiddenListener(at: dialled)
         if !isServer && hidden == .absent {
             return "the listener there does not run under skein; start it with 'skein run'"
         }
-        if hidden == .otherVersion { return "the other end has another version of Skein; start both with the same" }
+        if hidden == .otherVersion { return Explainer.versions }
         return "it was connected before both ends ran under skein, or its set-up met a limit; "
             + "connect again, with 'skein run --log FILE' to see the reason"
     }

@@ -5,7 +5,11 @@ struct KernelSockets {
     struct TCPSocket {
         let local: Address
         let peer: Address
-        let isListening: Bool
+        /// In netstat's words.
+        let state: String
+        let waitingIn: UInt64
+        let waitingOut: UInt64
+        var isListening: Bool { state == "listening" }
     }
 
     private(set) var sockets: [UInt64: TCPSocket] = [:]
@@ -35,9 +39,17 @@ struct KernelSockets {
                 let local = KernelSockets.address(fields[1], family),
                 let peer = KernelSockets.address(fields[2], family)
             else { continue }
-            sockets[inode] = TCPSocket(local: local, peer: peer, isListening: fields[3] == "0A")
+            let queues = fields[4].split(separator: ":").map { UInt64($0, radix: 16) ?? 0 }
+            sockets[inode] = TCPSocket(
+                local: local, peer: peer, state: KernelSockets.states[fields[3]] ?? "unknown",
+                waitingIn: queues.last ?? 0, waitingOut: queues.first ?? 0)
         }
     }
+
+    private static let states: [Substring: String] = [
+        "01": "established", "02": "syn_sent", "03": "syn_received", "04": "fin_wait", "05": "fin_wait",
+        "06": "time_wait", "07": "closed", "08": "close_wait", "09": "closing", "0A": "listening", "0B": "closing",
+    ]
 
     /// "0100007F:1F90": words of the address as this processor reads them, then the port.
     private static func address(_ text: Substring, _ family: UInt16) -> Address? {
@@ -64,6 +76,8 @@ struct KernelSockets {
             KernelSockets.same(other.local, socket.peer) && KernelSockets.same(other.peer, socket.local)
         }?.key
     }
+
+    func otherEnd(ofNumber number: UInt64) -> UInt64? { sockets[number].flatMap(otherEnd) }
 
     /// Whether the peer is on this host, as far as this namespace can tell.
     func isOnThisHost(_ socket: TCPSocket) -> Bool {

@@ -23,9 +23,9 @@ struct Why: ParsableCommand {
         } catch {
             throw failure("\(title) hides its descriptors from us: \(error.text); run this as its user or as root")
         }
-        let survey = Survey.take()
+        let survey = Survey.take(everywhere: true)
         survey.warnings.forEach(complain)
-        let explainer = Explainer(process, descriptors, survey.sockets)
+        let explainer = Explainer(process, survey.sockets)
         if let number = target.descriptor {
             print(try explain(number, explainer, descriptors))
         } else {

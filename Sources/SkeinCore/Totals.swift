@@ -1,0 +1,131 @@
+import CSystem
+
+/// What the processes of one user have done since ever: a record of counters in a file of the user's own
+/// folder below the runtime folder, for `skein ls`. It outlives the processes, which socket tables don't.
+///
+/// A process adds what it has counted now and then (`settle`), by one write under a lock that dies with it.
+/// The file is read and written, never mapped: whoever cuts it short or fills it with noise loses the
+/// totals, and no program notices.
+package enum Totals {
+    // Counters of eight bytes, in a table's header and in the file.
+    package static let memoryConnections = 0
+    package static let tcpConnections = 8
+    package static let bytesIn = 16
+    package static let bytesOut = 24
+    /// Connections that went over TCP for a `Reason`.
+    package static func fallBacks(_ reason: UInt32) -> Int { 32 + 8 * Int(min(reason, 23)) }
+    package static let count = 28
+
+    /// Raised with each incompatible change, and part of the file's name: old and new lie side by side.
+    package static let version: UInt32 = 1
+    package static let namePrefix: StaticString = "totals-"
+    package static let magic: UInt32 = 0x534e_4b53  // "SKNS"
+
+    /// Words of the file's one record; the counters follow.
+    package enum Record {
+        package static let checksum = 0
+        package static let magic = 4
+        package static let counters = 32
+        package static let size = 256
+    }
+
+    /// Fewer bytes than this wait for the next connection before they are written.
+    package static let bytesWorthWriting: UInt64 = 64 << 10
+
+    /// A sum over the whole record but itself, which `word` reads by offsets.
+    package static func checksum(_ word: (Int) -> UInt64) -> UInt32 {
+        var sum = word(0) >> 32
+        for offset in stride(from: 8, to: Record.size, by: 8) {
+            sum = (sum ^ word(offset)) &* 0x9e37_79b9_7f4a_7c15
+            sum ^= sum >> 32
+        }
+        return UInt32(truncatingIfNeeded: sum) | 1
+    }
+}
+
+extension SocketTable {
+    /// Adds what was counted to the user's totals, if that is worth a write: the first connections at once,
+    /// later ones when they are a sixteenth of what is written. Call it without the process lock, where a
+    /// program expects system calls: at connect and accept, at close, and with `ending` before the end.
+    package func settle(ending: Bool = false) {
+        guard let header, unsafe !process.isConfined else { return }
+        let events = header.load64(Header.events)
+        let bytes =
+            header.load64(Header.totals + Totals.bytesIn) &+ header.load64(Header.totals + Totals.bytesOut)
+        let isDue = events >= header.load64(Header.eventsLimit) || bytes >= header.load64(Header.bytesLimit)
+        guard isDue || (ending && events > 0), unsafe owner == process.processIdentifier,
+            header.compareExchange32(Header.settling, 0, 1)
+        else { return }
+        write(header, events: events, bytes: bytes)
+        header.release32(Header.settling, 0)
+    }
+
+    private func write(_ header: SharedMemory, events: UInt64, bytes: UInt64) {
+        var amounts = InlineArray<28, UInt64>(repeating: 0)
+        for index in 0..<Totals.count { amounts[index] = header.load64(Header.totals + 8 * index) }
+        let error = addToTotals(amounts)
+        header.store32(Header.totalsError, UInt32(bitPattern: error))
+        guard error == 0 else {
+            // What can't be written now is kept, and tried again when there is twice as much.
+            header.store64(Header.eventsLimit, max(events, 1) &* 2)
+            header.store64(Header.bytesLimit, max(bytes, Totals.bytesWorthWriting) &* 2)
+            return
+        }
+        for index in 0..<Totals.count { header.add64(Header.totals + 8 * index, 0 &- amounts[index]) }
+        header.add64(Header.events, 0 &- events)
+        header.add64(Header.eventsWritten, events)
+        header.add64(Header.bytesWritten, bytes)
+        header.store64(Header.eventsLimit, max(header.load64(Header.eventsWritten) / 16, 1))
+        header.store64(
+            Header.bytesLimit, max(header.load64(Header.bytesWritten) / 16, Totals.bytesWorthWriting))
+    }
+}
+
+/// Adds to the file of the current user, which is made where there is none. 0 or the errno.
+package func addToTotals(_ amounts: InlineArray<28, UInt64>) -> Int32 {
+    guard fileSizeLimit() >= UInt64(Totals.Record.size) else { return EFBIG }
+    let user = sk_geteuid()
+    let folder = openOwnFolder(of: user)
+    guard folder >= 0 else { return Int32(-folder) }
+    defer { _ = sk_close(Int32(folder)) }
+    var name = Text(Totals.namePrefix)
+    name.append(decimal: UInt64(Totals.version))
+    // Never waits, whatever lies there: a FIFO for one.
+    let flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
+    let opened = unsafe name.withCString { unsafe sk_openat(Int32(folder), $0, flags, 0o644) }
+    guard opened >= 0 else { return Int32(-opened) }
+    let file = Int32(opened)
+    defer { _ = sk_close(file) }
+    var status = stat()
+    guard unsafe sk_fstat(file, &status) == 0, status.st_mode & 0o170000 == 0o100000 /* S_IFREG */,
+        status.st_uid == user
+    else {
+        return EPERM
+    }
+    guard lock(file) else { return EAGAIN }
+    var record = InlineArray<32, UInt64>(repeating: 0)
+    return unsafe withUnsafeMutableBytes(of: &record) { bytes -> Int32 in
+        let memory = unsafe SharedMemory(bytes.baseAddress!)
+        let got = unsafe sk_pread(file, bytes.baseAddress!, Totals.Record.size, 0)
+        if got != Totals.Record.size || memory.load32(Totals.Record.magic) != Totals.magic
+            || memory.load32(Totals.Record.checksum) != Totals.checksum({ memory.load64($0) })
+        {
+            memory.zero(0, count: Totals.Record.size)
+            memory.store32(Totals.Record.magic, Totals.magic)
+        }
+        for index in 0..<Totals.count { memory.add64(Totals.Record.counters + 8 * index, amounts[index]) }
+        memory.store32(Totals.Record.checksum, Totals.checksum { memory.load64($0) })
+        let written = unsafe sk_pwrite(file, bytes.baseAddress!, Totals.Record.size, 0)
+        if written < 0 { return Int32(-written) }
+        return written == Totals.Record.size ? 0 : ENOSPC
+    }
+}
+
+/// A lock for the time that the file is open. Given up soon: its holder may have been stopped.
+private func lock(_ file: Int32) -> Bool {
+    for _ in 0..<64 {
+        if sk_flock(file, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0 { return true }
+        sk_yield()
+    }
+    return false
+}
