@@ -20,6 +20,7 @@ import rule_file_tests  # noqa: E402,F401
 import rule_tests  # noqa: E402,F401
 import run_tests  # noqa: E402,F401
 import stream_tests  # noqa: E402,F401
+import table_tests  # noqa: E402,F401
 import transfer_tests  # noqa: E402,F401
 import why_tests  # noqa: E402,F401
 

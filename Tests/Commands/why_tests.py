@@ -1,39 +1,11 @@
 """`skein why`: what it says of real sockets, and of what isn't there."""
 
-import contextlib
 import os
 import socket
 import subprocess
 
 from harness import SKEIN, Skip, one_line, skein, test
-
-PYTHON = "/usr/bin/python3"
-# Listens, prints its port, and holds what it accepts until its standard input ends.
-SERVER = """import socket, sys, threading
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-held = []
-def accept():
-    while True: held.append(listener.accept())
-threading.Thread(target=accept, daemon=True).start()
-sys.stdin.read()"""
-CLIENT = """import socket, sys
-connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
-print(connection.fileno(), flush=True)
-sys.stdin.read()"""
-
-
-@contextlib.contextmanager
-def program(text, *words, run=(), **environment):
-    """A Python program, under `skein run` where `run` isn't None. Yields the process and the number it prints."""
-    prefix = [] if run is None else [SKEIN, "run", *run, "--"]
-    with subprocess.Popen([*prefix, PYTHON, "-c", text, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          env=os.environ | environment) as process:
-        try:
-            yield process.pid, int(process.stdout.readline())
-        finally:
-            process.stdin.close()
-            process.wait(20)
+from programs import CLIENT, PYTHON, SERVER, program
 
 
 def pair(folder, server_run=(), client_run=(), **environment):
