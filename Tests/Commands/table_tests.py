@@ -121,7 +121,7 @@ def _(folder):
             assert {one["role"]: one["reason"] for one in ls(folder)["sockets"]} == dict.fromkeys(
                 ("listener", "server"), "a rule excludes it (--only, --not)")
             told = skein("why", str(server.pid), SKEIN_DIR=folder)[0]
-            assert f"listens for TCP alone, because a rule" in told and f"{fd}: 127.0.0.1:{port} to 127.0.0.1:" in told, told
+            assert f"listens for TCP alone, because the rule 'only'" in told and f"{fd}: 127.0.0.1:{port} to 127.0.0.1:" in told, told
 
 
 @test("a connect over TCP that failed leaves the socket free to go over memory")

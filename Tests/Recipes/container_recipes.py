@@ -1,5 +1,6 @@
 """Containers that share what the recipe says meet in memory; those that must not meet don't."""
 
+import json
 import subprocess
 
 from carrier import carrier, environment, server
@@ -26,16 +27,20 @@ def _(folder):
         assert Container(folder, "two").carrier(port) == "memory"
 
 
-@test("with the runtime folder and the process numbers shared, the host lists the containers' sockets")
+@test("with the runtime folder shared, the host lists the containers' sockets, by its own process numbers")
 def _(folder):
     need_containers(folder)
     runtime = folder / "run"
     runtime.mkdir()
     runtime.chmod(0o1777)
-    container = Container(folder, "one", processes="host", runtime=runtime)
-    with container.server() as port:
-        listed = subprocess.run([SKEIN, "ls"], capture_output=True, text=True, env=environment(folder, SKEIN_DIR=str(runtime))).stdout
-    assert f"127.0.0.1:{port}" in listed, listed
+    for processes in ("own", "host"):
+        container = Container(folder, processes, processes=processes, runtime=runtime)
+        with container.server() as port:
+            result = subprocess.run([SKEIN, "ls", "--json"], capture_output=True, text=True, env=environment(folder, SKEIN_DIR=str(runtime)))
+            listed, = json.loads(result.stdout)["sockets"]
+            assert listed["local"] == f"127.0.0.1:{port}", listed
+            numbers = next(line for line in open(f"/proc/{listed['pid']}/status") if line.startswith("NSpid:")).split()[1:]
+            assert len(numbers) == (2 if processes == "own" else 1), numbers
 
 
 @test("the machine's rules hold in a container that has them, and at any other end")

@@ -67,8 +67,9 @@ def _(folder):
     subprocess.run(["systemd-tmpfiles", f"--root={folder}", "--create", place], check=True, capture_output=True)
     made = folder / "run/skein"
     assert made.stat().st_mode & 0o7777 == 0o1777 and made.stat().st_uid == 0
-    subprocess.run([PYTHON, "-c", ""], env=environment(folder, SKEIN_DIR=str(made), LD_PRELOAD=str(PRELOAD)), check=True)
-    assert (made / "0/sockets").exists()
+    connects = "import socket\nwith socket.create_server(('127.0.0.1', 0)) as listener: socket.create_connection(listener.getsockname())"
+    subprocess.run([PYTHON, "-c", connects], env=environment(folder, SKEIN_DIR=str(made), LD_PRELOAD=str(PRELOAD)), check=True)
+    assert [path.name for path in (made / "0").iterdir()] == ["totals-1"]
 
 
 def service(folder, port, **options):
