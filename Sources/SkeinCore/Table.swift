@@ -34,14 +34,16 @@ package struct SocketTable {
         /// The runtime folder: which host the process belongs to. Zeros where it has none.
         package static let folderDevice = 32
         package static let folderInode = 40
-        /// Connections made and ended that the totals' file lacks, and the number at which that gets them.
+        /// For `settle`: connections made and ended that the totals' file lacks, bytes at which it is to get
+        /// them and those that it has, the time of the last attempt, how long to wait until the next.
         package static let events = 48
-        package static let eventsLimit = 56
-        package static let bytesLimit = 64
-        package static let eventsWritten = 72
-        package static let bytesWritten = 80
+        package static let bytesLimit = 56
+        package static let bytesWritten = 64
+        package static let lastAttempt = 72
+        package static let patience = 80
+        package static let attempts = 88
         /// A thread is writing the totals.
-        package static let settling = 88
+        package static let settling = 92
         /// `Totals`, those that the file lacks.
         package static let totals = 128
     }
@@ -53,11 +55,14 @@ package struct SocketTable {
     private var inode: UInt64 = 0
     /// Bytes of the memfd that hold the header and records.
     private var size = 0
-    /// The first is mapped whole before it is filled; each later one doubles the size.
-    private var chunks = InlineArray<16, SharedMemory?>(repeating: nil)
+    package private(set) var header: SharedMemory?
+    /// Where the memfd is mapped. The first chunk is mapped whole before it is filled; each later one doubles
+    /// the size.
+    private var chunks: UnsafeMutablePointer<SharedMemory>?
     private var chunkCount = 0
     private static let firstSize = 16 << 10
     private static let firstChunk = 64 << 10
+    private static let chunksAtMost = 16
     /// Free records, the one used last on top: it is still in the cache.
     private var free: UnsafeMutablePointer<SharedMemory>?
     private var freeCount = 0
@@ -66,8 +71,6 @@ package struct SocketTable {
     private var spare: SharedMemory?
 
     package init() {}
-
-    package var header: SharedMemory? { chunks[0] }
 
     // MARK: Records
 
@@ -107,7 +110,7 @@ package struct SocketTable {
     /// Whether it is a record of this table, and no stand-in.
     package func holds(_ record: SharedMemory) -> Bool {
         for index in 0..<chunkCount {
-            let distance = unsafe record.base - chunks[index]!.base
+            let distance = unsafe record.base - chunks![index].base
             if distance >= 0 && distance < chunkLength(index) { return true }
         }
         return false
@@ -148,13 +151,15 @@ package struct SocketTable {
         guard made >= 0 else { return false }
         let hidden = hide(Int32(made))
         var status = stat()
-        guard hidden >= 0, sk_fcntl(hidden, Int32(F_ADD_SEALS_), Int(F_SEAL_SHRINK_ | F_SEAL_SEAL_)) == 0,
+        guard hidden >= 0, let memory = unsafe allocate(SocketTable.chunksAtMost * MemoryLayout<SharedMemory>.stride),
+            sk_fcntl(hidden, Int32(F_ADD_SEALS_), Int(F_SEAL_SHRINK_ | F_SEAL_SEAL_)) == 0,
             unsafe sk_fstat(hidden, &status) == 0
         else {
             if hidden >= 0 { _ = sk_close(hidden) }
             return false
         }
         descriptor = hidden
+        unsafe chunks = unsafe memory.bindMemory(to: SharedMemory.self, capacity: SocketTable.chunksAtMost)
         inode = UInt64(status.st_ino)
         unsafe owner = process.processIdentifier
         startTime = ownStartTime()
@@ -178,7 +183,8 @@ package struct SocketTable {
         guard let chunk = unsafe map(size: length, shared: true, descriptor: descriptor, offset: start) else {
             return false
         }
-        chunks[chunkCount] = unsafe SharedMemory(unsafe chunk)
+        unsafe chunks![chunkCount] = unsafe SharedMemory(unsafe chunk)
+        if chunkCount == 0 { header = unsafe chunks![0] }
         chunkCount += 1
         return true
     }
@@ -194,7 +200,7 @@ package struct SocketTable {
         unsafe free = unsafe memory.bindMemory(to: SharedMemory.self, capacity: room)
         freeRoom = room
         let start = from < SocketTable.firstChunk ? 0 : from
-        let chunk = chunks[chunkCount - 1]!
+        let chunk = unsafe chunks![chunkCount - 1]
         var offset = to - SocketTable.recordSize
         while offset >= max(from, SocketTable.headerSize) {
             unsafe free![freeCount] = chunk.part(offset - start)
@@ -213,8 +219,8 @@ package struct SocketTable {
         header.store64(Header.startTime, startTime)
         unsafe header.store64(Header.folderDevice, process.folderDevice)
         unsafe header.store64(Header.folderInode, process.folderInode)
-        header.store64(Header.eventsLimit, 1)
         header.store64(Header.bytesLimit, Totals.bytesWorthWriting)
+        header.store64(Header.patience, Totals.patience)
         header.release32(Header.magic, SocketTable.magic)
     }
 
@@ -234,11 +240,11 @@ package struct SocketTable {
     package func unmap() {
         guard owner != 0 else { return }
         for index in 0..<chunkCount {
-            unsafe _ = sk_munmap(chunks[index]!.base, chunkLength(index))
+            unsafe _ = sk_munmap(chunks![index].base, chunkLength(index))
         }
-        if let free = unsafe free {
-            unsafe _ = sk_munmap(free, freeRoom * MemoryLayout<SharedMemory>.stride)
-        }
+        let stride = MemoryLayout<SharedMemory>.stride
+        if let free = unsafe free { unsafe _ = sk_munmap(free, freeRoom * stride) }
+        if let chunks = unsafe chunks { unsafe _ = sk_munmap(chunks, SocketTable.chunksAtMost * stride) }
         if isStillOurs() {
             unsafe process.noteHidden?(descriptor, false)
             _ = sk_close(descriptor)
@@ -272,7 +278,7 @@ package struct SocketTable {
     /// Counts what open connections have moved, for a process that ends.
     package func countOpenConnections() {
         for index in 0..<chunkCount {
-            let chunk = chunks[index]!
+            let chunk = unsafe chunks![index]
             let filled = index == 0 ? min(size, SocketTable.firstChunk) : chunkLength(index)
             for offset in stride(from: index == 0 ? SocketTable.headerSize : 0, to: filled, by: SocketTable.recordSize)
             {

@@ -29,8 +29,12 @@ package enum Totals {
         package static let size = 256
     }
 
-    /// Fewer bytes than this wait for the next connection before they are written.
+    // When a process writes: see `settle`.
+    package static let attemptsAtOnce: UInt32 = 16
     package static let bytesWorthWriting: UInt64 = 64 << 10
+    /// Nanoseconds.
+    package static let patience: UInt64 = 100_000_000
+    package static let patienceAtMost: UInt64 = 3_600_000_000_000
 
     /// A sum over the whole record but itself, which `word` reads by offsets.
     package static func checksum(_ word: (Int) -> UInt64) -> UInt32 {
@@ -44,45 +48,58 @@ package enum Totals {
 }
 
 extension SocketTable {
-    /// Adds what was counted to the user's totals, if that is worth a write: the first connections at once,
-    /// later ones when they are a sixteenth of what is written. Call it without the process lock, where a
-    /// program expects system calls: at connect and accept, at close, and with `ending` before the end.
-    package func settle(ending: Bool = false) {
-        guard let header, unsafe !process.isConfined else { return }
-        let events = header.load64(Header.events)
-        let bytes =
-            header.load64(Header.totals + Totals.bytesIn) &+ header.load64(Header.totals + Totals.bytesOut)
-        let isDue = events >= header.load64(Header.eventsLimit) || bytes >= header.load64(Header.bytesLimit)
-        guard isDue || (ending && events > 0), unsafe owner == process.processIdentifier,
-            header.compareExchange32(Header.settling, 0, 1)
+    /// Adds what was counted to the user's totals: the first times at once, later ten times a second at most,
+    /// or when many bytes have come together. Call it without the process lock, where a program expects
+    /// system calls: at connect, accept and close.
+    @inline(__always) package func settle() {
+        if let header, header.load32(Header.attempts) < Totals.attemptsAtOnce || isDue(header) { settleNow() }
+    }
+
+    private func isDue(_ header: SharedMemory) -> Bool {
+        sk_now_coarsely() &- header.load64(Header.lastAttempt) >= header.load64(Header.patience)
+            || pendingBytes(header) >= header.load64(Header.bytesLimit)
+    }
+
+    private func pendingBytes(_ header: SharedMemory) -> UInt64 {
+        header.load64(Header.totals + Totals.bytesIn) &+ header.load64(Header.totals + Totals.bytesOut)
+    }
+
+    /// At once; `ending` where the process ends or becomes something else, and this is its last chance.
+    @inline(never) package func settleNow(ending: Bool = false) {
+        guard let header, header.load64(Header.events) > 0, unsafe !process.isConfined,
+            unsafe owner == process.processIdentifier, header.compareExchange32(Header.settling, 0, 1)
         else { return }
-        write(header, events: events, bytes: bytes)
+        header.store64(Header.lastAttempt, sk_now_coarsely())
+        header.store32(Header.attempts, min(header.load32(Header.attempts), Totals.attemptsAtOnce) &+ 1)
+        let error = write(header, ending)
+        header.store32(Header.totalsError, UInt32(bitPattern: error))
+        // What can't be written is kept, and tried more and more seldom.
+        let patience = error == 0 ? Totals.patience : min(header.load64(Header.patience) &* 2, Totals.patienceAtMost)
+        header.store64(Header.patience, patience)
         header.release32(Header.settling, 0)
     }
 
-    private func write(_ header: SharedMemory, events: UInt64, bytes: UInt64) {
+    private func write(_ header: SharedMemory, _ ending: Bool) -> Int32 {
+        let events = header.load64(Header.events)
+        let bytes = pendingBytes(header)
         var amounts = InlineArray<28, UInt64>(repeating: 0)
         for index in 0..<Totals.count { amounts[index] = header.load64(Header.totals + 8 * index) }
-        let error = addToTotals(amounts)
-        header.store32(Header.totalsError, UInt32(bitPattern: error))
-        guard error == 0 else {
-            // What can't be written now is kept, and tried again when there is twice as much.
-            header.store64(Header.eventsLimit, max(events, 1) &* 2)
+        let error = addToTotals(amounts, ending: ending)
+        if error != 0 {
             header.store64(Header.bytesLimit, max(bytes, Totals.bytesWorthWriting) &* 2)
-            return
+            return error
         }
         for index in 0..<Totals.count { header.add64(Header.totals + 8 * index, 0 &- amounts[index]) }
         header.add64(Header.events, 0 &- events)
-        header.add64(Header.eventsWritten, events)
         header.add64(Header.bytesWritten, bytes)
-        header.store64(Header.eventsLimit, max(header.load64(Header.eventsWritten) / 16, 1))
         header.store64(
             Header.bytesLimit, max(header.load64(Header.bytesWritten) / 16, Totals.bytesWorthWriting))
+        return 0
     }
 }
 
 /// Adds to the file of the current user, which is made where there is none. 0 or the errno.
-package func addToTotals(_ amounts: InlineArray<28, UInt64>) -> Int32 {
+package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = false) -> Int32 {
     guard fileSizeLimit() >= UInt64(Totals.Record.size) else { return EFBIG }
     let user = sk_geteuid()
     let folder = openOwnFolder(of: user)
@@ -102,7 +119,7 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>) -> Int32 {
     else {
         return EPERM
     }
-    guard lock(file) else { return EAGAIN }
+    guard lock(file, attempts: ending ? 4096 : 64) else { return EAGAIN }
     var record = InlineArray<32, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &record) { bytes -> Int32 in
         let memory = unsafe SharedMemory(bytes.baseAddress!)
@@ -122,8 +139,8 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>) -> Int32 {
 }
 
 /// A lock for the time that the file is open. Given up soon: its holder may have been stopped.
-private func lock(_ file: Int32) -> Bool {
-    for _ in 0..<64 {
+private func lock(_ file: Int32, attempts: Int) -> Bool {
+    for _ in 0..<attempts {
         if sk_flock(file, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0 { return true }
         sk_yield()
     }

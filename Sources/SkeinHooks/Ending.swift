@@ -12,7 +12,7 @@ private func writeTotalsBeforeEnd() {
         return
     }
     unsafe process.table.countOpenConnections()
-    unsafe process.table.settle(ending: true)
+    unsafe process.table.settleNow(ending: true)
 }
 
 private typealias Exit = @convention(c) (Int32) -> Void
@@ -33,7 +33,7 @@ private typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> In
     _ option: Int32, _ second: UInt, _ third: UInt, _ fourth: UInt, _ fifth: UInt
 ) -> Int32 {
     if option == 22 /* PR_SET_SECCOMP */ || option == 38 /* PR_SET_NO_NEW_PRIVS */ {
-        unsafe process.table.settle(ending: true)
+        unsafe process.table.settleNow(ending: true)
         unsafe process.isConfined = true
     }
     guard let next = unsafe sk_next_symbol("prctl") else {

@@ -32,7 +32,7 @@ private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strin
         else { continue }
         leave(Int32(number), word, &left)
     }
-    unsafe process.table.settle(ending: true)
+    unsafe process.table.settleNow(ending: true)
     let result = unsafe withHeirs(of: program, environment) { heirs, environment in
         heirs.setInherited(true)
         let result = unsafe exec(environment)

@@ -50,7 +50,7 @@ func recordFallBack(
 ) {
     var description = SocketTable.Description(state: SocketTable.State.connected, descriptor: descriptor)
     description.role = SocketTable.Role.client
-    description.local = boundAddress(descriptor) ?? Address()
+    // Its own address is asked of the kernel by who wants to know.
     description.peer = peer
     unsafe socket.pointee.reason = reason
     unsafe record(socket, &description, reason)

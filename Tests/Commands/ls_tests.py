@@ -5,8 +5,9 @@ import os
 import random
 import socket
 import struct
+import subprocess
 
-from harness import Skip, one_line, skein, test
+from harness import SKEIN, Skip, one_line, skein, test
 from tables import (BY_RULE, CLIENT, FREE, HEADER, LISTENING, MAGIC, NONE, NOT_UNDER_SKEIN, OWN, RECORD, SERVER, TCP, TOTALS,
                     TOTALS_MAGIC, UNCONNECTED, VERSION, counters, four, held, place, record, sockets, table, totals)
 
@@ -162,6 +163,21 @@ def _(folder):
             os.waitpid(child, 0)
             os.close(ours)
             assert len(found) == 1 and (shown == "either" or found[0] == (child if shown == "child" else shown)), (shown, found)
+
+
+@test("another user is shown its own sockets alone, and told nothing of others'")
+def _(folder):
+    if OWN != "0":
+        raise Skip("needs root to become another user")
+    if not all(parent.stat().st_mode & 1 for parent in SKEIN.parents):
+        raise Skip("the command lies below a closed folder")
+    place(folder, totals(counters(5)))
+    with sockets(1) as (fd,), held(table(record(fd), folder=folder, totals=counters(7))):
+        result = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", SKEIN, "ls", "--json"], capture_output=True, text=True,
+                                env=os.environ | {"SKEIN_DIR": str(folder)})
+    assert result.stderr == "" and result.returncode == 0, result.stderr
+    # The file of totals is for all to read, the table is not.
+    assert json.loads(result.stdout) == EMPTY | {"totals": EMPTY["totals"] | {"memory_connections": 5}}, result.stdout
 
 
 @test("totals are those of the files, of the tables and of what is open")

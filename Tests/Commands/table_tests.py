@@ -1,6 +1,7 @@
 """The socket table and the totals of real programs: what is recorded, who takes it back, and what no damage can do."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -42,6 +43,11 @@ def pair(folder, **environment):
 def root_only():
     if os.geteuid() != 0:
         raise Skip("needs root")
+
+
+def counted(folder):
+    """Connections in the file of our user's totals."""
+    return int.from_bytes((folder / OWN / TOTALS).read_bytes()[32:40], "little")
 
 
 @contextlib.contextmanager
@@ -176,7 +182,7 @@ ours.close()""")
 def _(folder):
     root_only()
     with pair(folder) as (server, client, port):
-        before = (folder / "0" / TOTALS).read_bytes()
+        before = counted(folder)
         server.do("os.setgid(65534); os.setuid(65534)")
         assert not [line for line in open(f"/proc/{server.pid}/maps") if str(folder) in line]
         links = [os.readlink(f"/proc/{server.pid}/fd/{number}") for number in os.listdir(f"/proc/{server.pid}/fd")]
@@ -187,8 +193,7 @@ def _(folder):
         after = (folder / "65534" / TOTALS).stat()
         assert after.st_uid == 65534 and after.st_size == 256
         # The client, which is still root, has counted one more; the server has not.
-        root = int.from_bytes((folder / "0" / TOTALS).read_bytes()[32:40], "little") - int.from_bytes(before[32:40], "little")
-        assert root == 1, root
+        assert counted(folder) == before + 1
 
 
 @test("killed at any moment, a process leaves no record, and what it had counted counts")
@@ -224,6 +229,39 @@ def _(folder):
                     client.process.stdin.write(repr(ending) + "\n")
         totals = ls(folder)["totals"]
     assert totals["memory_connections"] == 2 * 3 * 40 and totals["memory_bytes_out"] == 2 * 777, totals
+
+
+@test("processes that count at the same time lose nothing")
+def _(folder):
+    with Remote(shared(folder)) as program:
+        program.do("""
+children = []
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        listener = socket.create_server(('127.0.0.1', 0))
+        for _ in range(30):
+            one = socket.create_connection(listener.getsockname())
+            listener.accept()[0].close()
+        os._exit(0)
+    children.append(pid)
+[os.waitpid(pid, 0) for pid in children]""")
+        assert counted(folder) == 20 * 30 * 2, counted(folder)
+
+
+@test("who holds the totals' lock, stopped or not, holds up nobody")
+def _(folder):
+    with pair(folder) as (server, client, port):
+        before = counted(folder)
+        with open(folder / OWN / TOTALS, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            client.connect(port, "second")
+            server.accept("second")
+            client.do("second.close()")
+            assert counted(folder) == before and ls(folder)["totals"]["memory_connections"] == 4
+        client.connect(port, "second")
+        server.accept("second")
+        assert counted(folder) == ls(folder)["totals"]["memory_connections"] == 6
 
 
 # Damage
@@ -381,6 +419,8 @@ def _(folder):
         port = server.do(LISTEN)
         for size in (0, 4096, 1 << 20):
             with Remote(folder, wrapper=["prlimit", f"--fsize={size}"]) as client:
+                # Python ignores the signal that others end by.
+                client.do("import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL)")
                 client.connect(port)
                 server.accept()
                 server.works_with(client)
