@@ -8,7 +8,7 @@ extension Survey {
     }
 }
 
-extension Socket {
+extension ListedSocket {
     /// One of "sockets".
     var json: String {
         func number(_ value: UInt64?) -> String { value.map { "\($0)" } ?? "null" }
@@ -21,7 +21,7 @@ extension Socket {
     }
 }
 
-extension Totals {
+extension Sums {
     /// Over all processes that ever were.
     var json: String {
         let fallBacks = reasons.map { "{\"reason\":\(quoted("\($0.reason.text)")),\"connections\":\($0.count)}" }

@@ -1,5 +1,6 @@
 import CSystem
 import Glibc
+import SkeinCore
 
 /// What only the kernel knows of the sockets of this network namespace (sock_diag); nothing where it can't
 /// be asked. Sockets go by the kernel's numbers.
@@ -15,7 +16,7 @@ struct KernelCounters {
     private(set) var hungUp: Set<UInt64> = []
 
     init() {
-        let opened = sk_socket(AF_NETLINK, 3 | Int32(SOCK_CLOEXEC.rawValue), NETLINK_SOCK_DIAG)
+        let opened = sk_socket(AF_NETLINK, 3 | Flag.closeOnExec /* SOCK_RAW */, NETLINK_SOCK_DIAG)
         guard opened >= 0 else { return }
         defer { _ = close(Int32(opened)) }
         for family in [AF_INET, AF_INET6] { ask(Int32(opened), tcp: UInt8(family)) }

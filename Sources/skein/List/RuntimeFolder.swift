@@ -52,7 +52,7 @@ struct RuntimeFolder {
 
     /// The path of each user's totals, in the order of user numbers.
     func totals(_ warnings: inout [String]) -> [(path: String, user: UInt32)] {
-        let name = "\(SkeinCore.Totals.namePrefix)\(SkeinCore.Totals.version)"
+        let name = "\(Totals.namePrefix)\(Totals.version)"
         do {
             let users = try names(in: path).compactMap { UInt32($0) }.filter { owner == nil || owner == $0 }
             return users.sorted().map { ("\(path)/\($0)/\(name)", $0) }

@@ -4,8 +4,8 @@ import SkeinCore
 /// Every socket that programs under Skein have at one moment, as far as we may look: those of this user's
 /// processes, or of all for root.
 struct Survey {
-    private(set) var sockets: [Socket] = []
-    private(set) var totals = Totals()
+    private(set) var sockets: [ListedSocket] = []
+    private(set) var totals = Sums()
     /// One line for each thing that could not be used.
     private(set) var warnings: [String] = []
 
@@ -76,7 +76,7 @@ struct Survey {
             totals.add(record)
             // A descriptor that was closed past the hooks leaves its record behind.
             guard let inode = files[process.identifier]?.sockets[record.descriptor] else { continue }
-            sockets.append(complete(Socket(record, inode: inode, layout: table.layout)))
+            sockets.append(complete(ListedSocket(record, inode: inode, layout: table.layout)))
         }
         let title = "process \(process.identifier) (\(printable(process.name)))"
         if table.nonsense > 0 {
@@ -98,7 +98,7 @@ struct Survey {
         }
     }
 
-    private mutating func complete(_ socket: Socket) -> Socket {
+    private mutating func complete(_ socket: ListedSocket) -> ListedSocket {
         var socket = socket
         if !socket.record.isOnMemory {
             socket.add(kernel(around: socket.process).sockets[socket.inode], counters.tcp[socket.inode])
@@ -111,7 +111,7 @@ struct Survey {
 
     /// The client keeps a descriptor of the memory. After its end the server's mapping is left, which root
     /// alone may open.
-    private mutating func poolPath(_ socket: Socket) -> String? {
+    private mutating func poolPath(_ socket: ListedSocket) -> String? {
         let pool = socket.record.place.pool
         if let path = pools[pool] { return path }
         if mapped.insert(socket.process.identifier).inserted {
@@ -131,7 +131,7 @@ struct Survey {
     private mutating func readTotals(_ folder: RuntimeFolder) {
         for (path, user) in folder.totals(&warnings) {
             do {
-                totals.add(try Totals(RuntimeFolder.openTotals(path, user: user)))
+                totals.add(try Sums(RuntimeFolder.openTotals(path, user: user)))
             } catch let error as Table.Unreadable {
                 warnings.append("\(path) \(error.reason)")
             } catch let error as SystemError where error.code == ENOENT || error.code == EACCES {

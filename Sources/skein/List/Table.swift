@@ -8,8 +8,8 @@ struct Table {
     let layout: UInt32
     /// The runtime folder that makes the process's host; zeros where it has none.
     let folder: FolderIdentity
-    /// Totals that the user's file doesn't have yet.
-    let totals: Totals
+    /// Sums that the user's file doesn't have yet.
+    let totals: Sums
     /// Why they can't be written; 0 when they can.
     let totalsError: Int32
     /// Of sockets that are open.
@@ -37,7 +37,7 @@ struct Table {
         owner = Int32(truncatingIfNeeded: head.word(Header.owner, as: UInt32.self))
         layout = head.word(Header.layout)
         folder = FolderIdentity(device: head.word(Header.folderDevice), inode: head.word(Header.folderInode))
-        totals = Totals(head, at: Header.totals)
+        totals = Sums(head, at: Header.totals)
         totalsError = Int32(truncatingIfNeeded: head.word(Header.totalsError, as: UInt32.self))
         readRecords(file, of: process)
     }

@@ -44,7 +44,7 @@ func humanReadable(_ bytes: UInt64) -> String {
     return "\(tenths / 10).\(tenths % 10)\(letter)"
 }
 
-private func cells(_ socket: Socket) -> [String] {
+private func cells(_ socket: ListedSocket) -> [String] {
     func amount(_ bytes: UInt64?) -> String { bytes.map(humanReadable) ?? "-" }
     let carrier = socket.reason.map { "\(socket.carrier): \($0)" } ?? socket.carrier
     return [
@@ -55,7 +55,7 @@ private func cells(_ socket: Socket) -> [String] {
 }
 
 /// The table that `skein ls` prints, each column as wide as its widest cell.
-func columns(of sockets: [Socket]) -> String {
+func columns(of sockets: [ListedSocket]) -> String {
     let head = [
         "PID", "PROGRAM", "FD", "ROLE", "STATE", "LOCAL", "PEER", "IN", "OUT", "UNREAD", "UNSENT", "CARRIER",
     ]
@@ -73,7 +73,7 @@ func columns(of sockets: [Socket]) -> String {
 }
 
 /// The line that `skein ls` ends with, for connections that went over TCP; nil when none did.
-func summary(of totals: Totals) -> String? {
+func summary(of totals: Sums) -> String? {
     if totals.reasons.isEmpty { return nil }
     let parts = totals.reasons.map { "\($0.count) because \($0.reason.text)" }
     return "over TCP so far: " + parts.joined(separator: "; ")

@@ -6,15 +6,15 @@ struct Explainer {
     private let kernel: KernelSockets
     /// Sockets with a control block, by the kernel's number: a duplicate has no block of its own. Of this
     /// process, and of all others.
-    private let own: [UInt64: Socket]
-    private let others: [UInt64: Socket]
+    private let own: [UInt64: ListedSocket]
+    private let others: [UInt64: ListedSocket]
     private let holders: [UInt64: Process]
 
-    init(_ process: Process, _ sockets: [Socket]) {
+    init(_ process: Process, _ sockets: [ListedSocket]) {
         observed = Observed(process)
         kernel = KernelSockets(around: process)
         holders = SocketDescriptor.holders()
-        func byNumber(_ sockets: [Socket]) -> [UInt64: Socket] {
+        func byNumber(_ sockets: [ListedSocket]) -> [UInt64: ListedSocket] {
             Dictionary(sockets.map { ($0.inode, $0) }) { first, _ in first }
         }
         own = byNumber(sockets.filter { $0.process.identifier == process.identifier })
@@ -39,14 +39,14 @@ struct Explainer {
 
     /// A connection on shared memory is a Unix socket to the kernel, all others but STP's stay TCP: a record
     /// that says otherwise was left behind by a number's earlier use.
-    private func agrees(_ socket: Socket, _ descriptor: SocketDescriptor) -> Bool {
+    private func agrees(_ socket: ListedSocket, _ descriptor: SocketDescriptor) -> Bool {
         let record = socket.record
         return (!record.isOnMemory || (record.state == .listening && !record.local.isSTP)) == descriptor.isTCP
     }
 
     // MARK: What the control block says
 
-    private func recorded(_ socket: Socket) -> String {
+    private func recorded(_ socket: ListedSocket) -> String {
         let record = socket.record
         if record.state == .unconnected { return "is an STP socket that is not connected yet" }
         if record.state == .listening {
@@ -70,7 +70,7 @@ struct Explainer {
 
     /// Why a socket is not on memory, as it was recorded when it was connected, with what can be told of it
     /// now. Nil for one that is.
-    private func recordedReason(_ socket: Socket, _ observed: Observed) -> String? {
+    private func recordedReason(_ socket: ListedSocket, _ observed: Observed) -> String? {
         guard let recorded = socket.reason else { return nil }
         let reason = Reason(rawValue: socket.record.reason)
         if reason == .refusedByRule {

@@ -1,7 +1,7 @@
 import SkeinCore
 
 /// One socket as `skein ls` shows it: what its record says, and what its memory or the kernel adds.
-struct Socket {
+struct ListedSocket {
     let record: SocketRecord
     /// The kernel's number of it.
     let inode: UInt64

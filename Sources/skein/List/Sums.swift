@@ -1,15 +1,15 @@
 import SkeinCore
 
 /// The sums that `skein ls` ends with.
-struct Totals {
+struct Sums {
     private(set) var memoryConnections: UInt64 = 0
     private(set) var tcpConnections: UInt64 = 0
     private(set) var bytesIn: UInt64 = 0
     private(set) var bytesOut: UInt64 = 0
     /// Connections that went over TCP, by the number of the reason.
-    private(set) var fallBacks = [UInt64](repeating: 0, count: Totals.reasons)
+    private(set) var fallBacks = [UInt64](repeating: 0, count: Sums.reasons)
 
-    private typealias Offset = SkeinCore.Totals
+    private typealias Offset = Totals
     private static let reasons = 24
 
     init() {}
@@ -20,7 +20,7 @@ struct Totals {
         tcpConnections = bytes.word(start + Offset.tcpConnections)
         bytesIn = bytes.word(start + Offset.bytesIn)
         bytesOut = bytes.word(start + Offset.bytesOut)
-        fallBacks = (0..<UInt32(Totals.reasons)).map { bytes.word(start + Offset.fallBacks($0)) }
+        fallBacks = (0..<UInt32(Sums.reasons)).map { bytes.word(start + Offset.fallBacks($0)) }
     }
 
     /// One user's, from its file.
@@ -40,7 +40,7 @@ struct Totals {
     }
 
     /// Wraps around rather than trap: a hostile table may say anything.
-    mutating func add(_ other: Totals) {
+    mutating func add(_ other: Sums) {
         memoryConnections &+= other.memoryConnections
         tcpConnections &+= other.tcpConnections
         bytesIn &+= other.bytesIn
