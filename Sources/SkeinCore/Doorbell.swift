@@ -74,6 +74,18 @@ extension Endpoint {
         }
     }
 
+    /// As `noticeHint`, for who may never wait: also asks whenever the coarse clock has ticked. A peer that
+    /// was killed leaves no hint.
+    @inline(__always) package func noticeEnd(_ descriptor: Int32) {
+        let now = sk_now_coarse()
+        if unsafe now != local.pointee.asked {
+            unsafe local.pointee.asked = now
+            if !has(EndFlag.hungUp) { askKernel(descriptor) }
+        } else {
+            noticeHint(descriptor)
+        }
+    }
+
     /// Asks the kernel only if the peer has closed something since the last time.
     @inline(__always) package func noticeHint(_ descriptor: Int32) {
         if unsafe peer.load32(Layout.hint) != local.pointee.seenHint { askKernel(descriptor) }

@@ -45,6 +45,8 @@ package struct LocalState {
     package var generation: UInt32
     /// The peer's hint word when the kernel was last asked whether the peer is there.
     package var seenHint: UInt32 = 0
+    /// When the kernel was last asked, in nanoseconds of the coarse clock.
+    package var asked: UInt64 = 0
     /// A write found no room: an edge-triggered waiter is to hear when there is some.
     package var wantsSpace = false
     /// O_ASYNC: armed all the time, so that each arrival rings and the kernel sends SIGIO.

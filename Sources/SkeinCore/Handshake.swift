@@ -198,7 +198,7 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
         peer: six ? hello.client.mapped() : hello.client.unmapped())
     // An STP client may wait for this; any other looks elsewhere.
     endpoint.mine.or32(Layout.state, EndState.accepted)
-    endpoint.wakeReader(descriptor)
+    endpoint.wakeAll(descriptor)
     return .endpoint(endpoint)
 }
 

@@ -46,7 +46,7 @@ func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
 
 @c(epoll_create1) public func hookEpollCreate1(_ flags: Int32) -> Int32 {
     let descriptor = real.epollCreate1!(flags)
-    if unsafe descriptor >= 0 && rules.enabled { unsafe install(descriptor) }
+    if unsafe descriptor >= 0 && (rules.enabled || !translates) { unsafe install(descriptor) }
     return descriptor
 }
 

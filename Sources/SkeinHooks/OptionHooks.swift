@@ -185,6 +185,7 @@ private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> In
     switch (level, name) {
     case (1, 3): return 1  // SO_TYPE: SOCK_STREAM
     case (1, 4):  // SO_ERROR
+        unsafe end.askKernel(end.local.pointee.descriptor)
         return end.takeError()
     case (1, 30): return 0  // SO_ACCEPTCONN
     case (1, 38): return 6  // SO_PROTOCOL: IPPROTO_TCP

@@ -119,6 +119,7 @@ extension Endpoint {
             {
                 break
             }
+            if has(EndFlag.readShut) && !has(EndFlag.hungUp) { askKernel(descriptor) }
             let ending = self.ending()
             if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
@@ -283,7 +284,7 @@ extension Endpoint {
     }
 
     @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {
-        noticeHint(descriptor)
+        noticeEnd(descriptor)
         let own = block.load32(Block.flags)
         if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown | EndFlag.taken) != 0 {
             if own & EndFlag.taken != 0 || peerRefuses(own) { return EPIPE }
