@@ -1,4 +1,5 @@
 import ArgumentParser
+import CSystem
 import Glibc
 
 /// A TCP address as the user writes it: PORT, HOST:PORT or [IPv6]:PORT. Without a host it is 127.0.0.1.

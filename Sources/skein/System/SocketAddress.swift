@@ -1,3 +1,4 @@
+import CSystem
 import Glibc
 
 /// An address of the kernel's sockets, as its calls take it.
