@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command `skein`: what it says of bad input, of hostile tables, and of programs out of reach."""
+"""The command `skein`: what it says of bad input, of hostile tables and peers, and of programs out of reach."""
 
 import os
 import pathlib
@@ -14,7 +14,9 @@ if not os.access(harness.SKEIN, os.X_OK):
 
 # They ask the command for its version as they are read.
 import bench_tests  # noqa: E402,F401
+import hostile_transfer_tests  # noqa: E402,F401
 import ls_tests  # noqa: E402,F401
+import relay_fault_tests  # noqa: E402,F401
 import relay_tests  # noqa: E402,F401
 import rule_file_tests  # noqa: E402,F401
 import rule_tests  # noqa: E402,F401

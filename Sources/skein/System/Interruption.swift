@@ -14,6 +14,8 @@ enum Interruption {
             var awaited = awaited
             var signal: Int32 = 0
             while unsafe sigwait(&awaited, &signal) != 0 {}
+            // Behind the line of a progress, or what the terminal shows for the key.
+            if isatty(STDERR_FILENO) != 0 { try? writeAll([UInt8(ascii: "\n")].span, to: STDERR_FILENO) }
             complain(advice())
             unsafe pthread_sigmask(SIG_UNBLOCK, &awaited, nil)
             // To ourselves, so that whoever waits for us sees how we ended.

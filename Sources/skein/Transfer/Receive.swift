@@ -38,9 +38,11 @@ struct Receive: ParsableCommand {
     func run() throws {
         StandardStreams.reserve()
         let destination = try Destination(output, force: force)
-        Interruption.say {
-            "interrupted; what has arrived stays in the file in progress: run both commands again to go on"
-        }
+        let advice =
+            output == "-"
+            ? "standard output can't be resumed: run both commands again from the beginning"
+            : "what has arrived stays in the file in progress: run both commands again to go on"
+        Interruption.say { "interrupted; \(advice)" }
         let listener = try listening(on: address)
         announceReady("\(try listener.localAddress)", to: output == "-" ? STDERR_FILENO : STDOUT_FILENO)
         while true {
