@@ -55,6 +55,11 @@ package struct LocalState {
     package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory
+    /// Once it is released: when, what it was, and who was released after it.
+    package var released: UInt64 = 0
+    package var wasAlone = false
+    package var wasConnected = false
+    package var next: UnsafeMutablePointer<LocalState>? = nil
     /// The hidden TCP socket that keeps an STP socket's port; -1 for none.
     package var portHolder: Int32 = -1
 }
@@ -333,10 +338,12 @@ extension Endpoint {
         let kind = block.load32(Block.writeKind)
         let start = block.load64(Block.switchPosition)
         var head = block.load64(Block.peerHead)
-        var room = limited(Layout.capacity(kind) &- Int(tail &- max(head, start)), unread: tail &- head)
+        var room = limited(
+            Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
         if room < count || kind == 1 {
             head = peerHead(tail: tail)
-            room = limited(Layout.capacity(kind) &- Int(tail &- max(head, start)), unread: tail &- head)
+            room = limited(
+                Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
         }
         if kind == 0 {
             if room >= count || !maySwitch(head: head, tail: tail, start: start) { return (kind, room) }

@@ -246,15 +246,55 @@ extension Endpoint {
             let last = block.subtract32(Block.holders, 1) == 0
             let shared = has(EndFlag.forked)
             unsafe process.table.give(local.pointee.record)
-            // A thread that still sleeps on this end must find its own memory when it wakes: neither the
-            // state nor the block, nor the slot and its pool, are ever used for anything else.
-            guard mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0 else { return }
-            unsafe process.pools.release(
-                local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
-                reusable: last && !shared && connected)
-            if last && !shared { unsafe process.blocks.give(block) }
-            unsafe localStates.give(local)
+            unsafe local.pointee.wasAlone = last && !shared
+            unsafe local.pointee.wasConnected = connected
+            if sk_is_single_threaded() != 0 { return giveBack() }
+            unsafe local.pointee.released = sk_now_coarse()
+            unsafe departed.append(local)
+            while let oldest = unsafe departed.first, unsafe sk_now_coarse() &- oldest.pointee.released > departureTime
+            {
+                unsafe departed.removeFirst()
+                unsafe Endpoint(oldest).giveBack()
+            }
         }
         unsafe process.table.settle()
     }
+
+    private func giveBack() {
+        // A thread that still sleeps on this end must find its own memory when it wakes: neither the state nor
+        // the block, nor the slot and its pool, are ever used for anything else.
+        guard mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0 else { return }
+        unsafe process.pools.release(
+            local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
+            reusable: local.pointee.wasAlone && local.pointee.wasConnected)
+        if unsafe local.pointee.wasAlone { unsafe process.blocks.give(block) }
+        unsafe localStates.give(local)
+    }
 }
+
+/// How long what is released is kept from other uses where there are threads, in nanoseconds: one of them may
+/// have looked the descriptor up just before another closed it.
+private let departureTime: UInt64 = 40_000_000
+
+/// Released ends, the oldest first. Under the process lock.
+@safe
+private struct Departed {
+    var first: UnsafeMutablePointer<LocalState>? = nil
+    private var last: UnsafeMutablePointer<LocalState>? = nil
+
+    mutating func append(_ local: UnsafeMutablePointer<LocalState>) {
+        unsafe local.pointee.next = nil
+        if let last = unsafe last { unsafe last.pointee.next = unsafe local } else { unsafe first = unsafe local }
+        unsafe last = unsafe local
+    }
+
+    mutating func removeFirst() {
+        unsafe first = unsafe first?.pointee.next
+        if unsafe first == nil { unsafe last = nil }
+    }
+}
+
+nonisolated(unsafe) private var departed = Departed()
+
+/// For a forked child: what its parent has released is its parent's to give back.
+package func forgetDeparted() { unsafe departed = Departed() }

@@ -58,7 +58,6 @@ func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {
     if unsafe descriptorTable == nil {
         guard let memory = unsafe allocate((descriptorTableSize + 2) * 8) else { return }
         unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize + 2)
-        watchForks()
     }
     if kind == .hidden {
         unsafe raise(descriptorTable![hiddenMark], to: UInt(descriptorTableSize) - UInt(descriptor))
@@ -113,6 +112,10 @@ struct StreamSocket {
     var pending = InlineArray<16, Int32>(repeating: -1)
     var pendingCount = 0
     var bound4or6 = Address()
+    /// A wait has reported the listener readable for its hidden one alone.
+    var promised = false
+    /// The hidden one was shut, by a process that passed the listener on to a program without us.
+    var hiddenIsShut = false
     /// Whether the hidden queue is asked first.
     var turn = true
     /// Connections accepted from one queue without a look at the other.

@@ -63,7 +63,8 @@ extension EpollSet {
             unsafe !members![index].outOfKernel
         else { return }
         let number = unsafe members![index].local!.pointee.descriptor
-        let result = control(1, number, pollIn | pollReadHangUp, token | UInt64(index))
+        let deaf = unsafe Endpoint(members![index].local!).has(EndFlag.deaf)
+        let result = control(1, number, deaf ? 0 : pollIn | pollReadHangUp, token | UInt64(index))
         // A forked sibling may have put it there already, under this same place in its copy of the set.
         if result == 0 || result == -Int(EEXIST) { unsafe members![index].registered = number }
     }
@@ -170,6 +171,13 @@ extension EpollSet {
             let member = unsafe members![index]
             if member.kind == .hidden {
                 let shown = bits & ~(pollOut | pollHangUp)
+                let visible = Int32(truncatingIfNeeded: member.seenTail)
+                if shown != 0, let socket = unsafe streamSocket(visible) {
+                    unsafe socket.pointee.promised = true
+                    if unsafe bits & pollHangUp != 0 && member.descriptor == socket.pointee.hidden {
+                        unsafe socket.pointee.hiddenIsShut = true
+                    }
+                }
                 if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
             } else if member.kind == .nested {
                 watch(index)
@@ -203,7 +211,12 @@ extension EpollSet {
         }
         _ = end.afterKernel(said)
         if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
-        if said & (pollHangUp | pollError) != 0 || end.has(EndFlag.deaf) { leaveKernel(index) }
+        if said & (pollHangUp | pollError) != 0 {
+            leaveKernel(index)
+        } else if end.has(EndFlag.deaf) {
+            // Nothing but the hang-up is told there any more.
+            _ = control(3, member.registered, 0, token | UInt64(index))
+        }
         // Another thread that sleeps on this set still needs the bell.
         if sleeping == 0 { disarm(index) }
         watch(index)

@@ -19,21 +19,31 @@ private struct Departures {
     var words = InlineArray<64, UInt>(repeating: 0)
     var relays = InlineArray<64, Int32>(repeating: -1)
     var gates = InlineArray<64, Int32>(repeating: -1)
+    /// Those for which no relay could be had: the new program doesn't get them.
+    var barred = InlineArray<64, Int32>(repeating: -1)
+    var barredCount = 0
 }
 
 /// Runs an exec with every endpoint that the new image inherits replaced by a relay's stream. `exec` gets
 /// the environment to use.
 private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
-    guard let table = unsafe descriptorTable else { return unsafe exec(environment) }
+    // Searching for a program means failing many times: nothing is started for that.
+    guard let table = unsafe descriptorTable, program.canBeExecuted() else { return unsafe exec(environment) }
     var left = Departures()
     for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
-        guard word & 7 == Kind.endpoint.rawValue, left.count < Departures.maximum, isInherited(Int32(number))
-        else { continue }
-        leave(Int32(number), word, &left)
+        guard word & 7 == Kind.endpoint.rawValue, isInherited(Int32(number)) else { continue }
+        if left.count < Departures.maximum && leave(Int32(number), word, &left) { continue }
+        // Better none than one that says nothing but end of file.
+        _ = sk_fcntl(Int32(number), F_SETFD, 1)
+        if left.barredCount < Departures.maximum {
+            left.barred[left.barredCount] = Int32(number)
+            left.barredCount += 1
+        }
     }
     unsafe process.table.settleNow(ending: true)
-    let result = unsafe withHeirs(of: program, environment) { heirs, environment in
+    let result = unsafe withHeirs(of: program, environment, number: { isInherited($0) ? $0 : -1 }) {
+        heirs, environment in
         heirs.setInherited(true)
         let result = unsafe exec(environment)
         heirs.setInherited(false)
@@ -41,25 +51,30 @@ private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strin
     }
     let error = sk_errno()
     for index in 0..<left.count { comeBack(index, &left) }
+    for index in 0..<left.barredCount { _ = sk_fcntl(left.barred[index], F_SETFD, 0) }
     sk_set_errno(error)
     return result
 }
 
 func isInherited(_ descriptor: Int32) -> Bool { sk_fcntl(descriptor, F_GETFD, 0) & 1 == 0 }
 
-private func leave(_ number: Int32, _ word: UInt, _ left: inout Departures) {
+private func leave(_ number: Int32, _ word: UInt, _ left: inout Departures) -> Bool {
     var stream: Int32 = -1
     var gate: Int32 = -1
     // Several numbers of one end share one relay.
     for earlier in 0..<left.count where left.words[earlier] == word { stream = left.relays[earlier] }
     if stream < 0 {
         let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
-        guard let relay = startRelay(end, number) else { return }
+        guard let relay = startRelay(end, number) else { return false }
         stream = hide(relay.stream)
         gate = hide(relay.gate)
     }
     let original = hiddenCopy(of: number)
-    guard stream >= 0, original >= 0, sk_dup3(stream, number, 0) >= 0 else { return }
+    guard stream >= 0, original >= 0, sk_dup3(stream, number, 0) >= 0 else {
+        if gate >= 0 { Relay(stream: stream, gate: gate).callBack() }
+        if original >= 0 { _ = sk_close(original) }
+        return false
+    }
     clearEntry(number)
     left.replaced[left.count] = number
     left.originals[left.count] = original
@@ -67,6 +82,7 @@ private func leave(_ number: Int32, _ word: UInt, _ left: inout Departures) {
     left.relays[left.count] = stream
     left.gates[left.count] = gate
     left.count += 1
+    return true
 }
 
 private func comeBack(_ index: Int, _ left: inout Departures) {
@@ -130,18 +146,27 @@ private func spawn(
     for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
         let descriptor = Int32(number)
-        guard word & 7 == Kind.endpoint.rawValue, count < 64 else { continue }
+        guard word & 7 == Kind.endpoint.rawValue else { continue }
         let inherited = isInherited(descriptor)
-        guard unsafe inherited || sk_spawn_duplicates(actions, descriptor) != 0, let end = endpoint(descriptor),
-            let relay = startRelay(end, descriptor)
-        else { continue }
+        guard unsafe inherited || sk_spawn_target(actions, descriptor) >= 0 else { continue }
+        guard count < 64, let end = endpoint(descriptor), let relay = startRelay(end, descriptor) else {
+            // Better none than one that says nothing but end of file.
+            unsafe _ = posix_spawn_file_actions_addclose(&own, descriptor)
+            continue
+        }
         relays[count] = relay.stream
         gates[count] = relay.gate
         closing[count] = unsafe inherited || sk_spawn_replaces(actions, descriptor) != 0 ? -1 : descriptor
         count += 1
         unsafe _ = posix_spawn_file_actions_adddup2(&own, relay.stream, descriptor)
     }
-    let result = unsafe withHeirs(of: program, environment) { heirs, environment in
+    let result = unsafe withHeirs(
+        of: program, environment,
+        number: {
+            let target = unsafe sk_spawn_target(actions, $0)
+            return target >= 0 ? target : isInherited($0) ? $0 : -1
+        }
+    ) { heirs, environment in
         heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
         guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
         for index in 0..<count where closing[index] >= 0 {

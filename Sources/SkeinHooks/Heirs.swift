@@ -26,27 +26,32 @@ struct Heirs {
 
 private let variable: StaticString = "SKEIN_LISTENERS="
 
-/// Runs `start` with the hidden listeners to pass on and the environment that names them.
-func withHeirs(of program: Program, _ environment: Strings?, _ start: (Heirs, Strings?) -> Int32) -> Int32 {
+/// Runs `start` with the hidden listeners to pass on and the environment that names them. `number` says
+/// under which number the new program gets a descriptor, -1 where it doesn't.
+func withHeirs(
+    of program: Program, _ environment: Strings?, number inNewProgram: (Int32) -> Int32,
+    _ start: (Heirs, Strings?) -> Int32
+) -> Int32 {
     var heirs = Heirs()
     var list = Text(variable)
     var translates: Bool? = nil
     for number in 0..<programEnd {
         let descriptor = Int32(number)
-        guard entry(descriptor) & 7 == Kind.listener.rawValue, isInherited(descriptor),
-            let socket = unsafe streamSocket(descriptor), unsafe !socket.pointee.isSTP
+        guard entry(descriptor) & 7 == Kind.listener.rawValue, let socket = unsafe streamSocket(descriptor),
+            unsafe !socket.pointee.isSTP
         else { continue }
+        let there = inNewProgram(descriptor)
+        if there < 0 { continue }
         if translates == nil { translates = unsafe program.willTranslate(environment) }
         if translates == true && heirs.count < Heirs.maximum {
             heirs.hidden[heirs.count] = unsafe socket.pointee.hidden
             heirs.count += 1
-            list.append(decimal: UInt64(number))
+            list.append(decimal: UInt64(there))
             list.append(":")
             unsafe list.append(decimal: UInt64(socket.pointee.hidden))
             unsafe list.append(socket.pointee.nonBlocking ? "n," : "b,")
         } else {
-            _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
-            unsafe showOwnBlocking(descriptor, socket)
+            unsafe leaveToTCP(descriptor, socket)
         }
     }
     if heirs.count == 0 { return unsafe start(heirs, environment) }
@@ -62,6 +67,12 @@ func withHeirs(of program: Program, _ environment: Strings?, _ start: (Heirs, St
                 return unsafe Int(start(heirs, UnsafePointer(larger)))
             })
     }
+}
+
+/// The listener goes where the header isn't: whoever holds its hidden one is told by its end.
+func leaveToTCP(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
+    _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
+    unsafe showOwnBlocking(descriptor, socket)
 }
 
 /// The program's own choice between blocking and not, which a listener with a hidden one only pretends.
@@ -140,6 +151,12 @@ extension Program {
             index += 1
         }
         return preloaded && canBePreloaded()
+    }
+
+    /// False where an exec is sure to fail.
+    func canBeExecuted() -> Bool {
+        guard case .path(let path) = self, let path = unsafe path else { return true }
+        return unsafe sk_access(path, 1 /* X_OK */) == 0
     }
 
     private func canBePreloaded() -> Bool {

@@ -303,31 +303,32 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
 
 // MARK: fork
 
-/// The handlers serve every way to fork that the C library has, daemon and forkpty among them.
-func watchForks() {
-    if unsafe watchesForks { return }
-    unsafe watchesForks = true
-    sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() })
-}
+/// The handlers serve every way to fork that the C library has, daemon and forkpty among them. Registered at
+/// set-up: then ours takes its locks after a program's own have theirs, which its threads hold around calls of ours.
+func watchForks() { sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() }) }
 
-nonisolated(unsafe) private var watchesForks = false
-nonisolated(unsafe) private var forkGeneration: UInt32 = 0
+/// The process lock's generation while a fork holds it; nil where there was nothing to guard.
+nonisolated(unsafe) private var forkGeneration: UInt32? = nil
 
 /// Both hold every end from here on; counted before there are two, so that neither can be late.
 private func beforeFork() {
+    unsafe forkGeneration = nil
+    if unsafe descriptorTable == nil { return }
     unsafe forkGeneration = lockProcess()
     lockSets()
     shareEnds(1)
 }
 
 private func afterForkInParent() {
+    guard let generation = unsafe forkGeneration else { return }
     unlockSets()
-    unsafe unlockProcess(forkGeneration)
+    unlockProcess(generation)
 }
 
 private func afterForkInChild() {
     resetProcessLock()
     identifyProcess()
+    forgetDeparted()
     unsafe forEachSet { unsafe $0.pointee.forgetArms() }
     // What its parent armed stays the parent's.
     eachEnd { end in unsafe end.local.pointee.signals = false }
@@ -336,7 +337,20 @@ private func afterForkInChild() {
 
 @c(fork) public func hookFork() -> Int32 {
     let child = real.fork!()
-    if unsafe child < 0 && descriptorTable != nil { shareEnds(UInt32.max) }
+    if unsafe child < 0 && forkGeneration != nil { shareEnds(UInt32.max) }
+    return child
+}
+
+/// Runs no handlers: what ours do is done here.
+@c(_Fork) public func hookForkQuietly() -> Int32 {
+    beforeFork()
+    let child = unsafe unsafeBitCast(sk_next_symbol("_Fork"), to: RealFunctions.Fork.self)()
+    if child == 0 {
+        afterForkInChild()
+    } else {
+        if unsafe child < 0 && forkGeneration != nil { shareEnds(UInt32.max) }
+        afterForkInParent()
+    }
     return child
 }
 

@@ -16,9 +16,12 @@ func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>
     while let header = unsafe control {
         let numbers = unsafe sk_cmsg_descriptors(header)
         for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
-            guard let end = unsafe endpoint(numbers![index]), count < 32,
-                let relay = unsafe startRelay(end, numbers![index])
-            else { continue }
+            if let listener = unsafe listener(numbers![index]) { unsafe leaveToTCP(numbers![index], listener) }
+            guard let end = unsafe endpoint(numbers![index]) else { continue }
+            guard count < 32, let relay = unsafe startRelay(end, numbers![index]) else {
+                for index in 0..<count { _ = sk_close(streams[index]) }
+                return -Int(EMFILE)
+            }
             relay.begin()
             unsafe numbers![index] = relay.stream
             streams[count] = relay.stream
@@ -31,13 +34,21 @@ func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>
     return result
 }
 
-/// Whether a message passes a descriptor that is an endpoint.
+/// A TCP listener with a hidden one.
+private func listener(_ descriptor: Int32) -> UnsafeMutablePointer<StreamSocket>? {
+    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 && !socket.pointee.isSTP
+    else { return nil }
+    return unsafe socket
+}
+
+/// Whether a message passes a descriptor that is an endpoint or a listener.
 func passesEndpoints(_ message: UnsafeMutablePointer<msghdr>) -> Bool {
     guard unsafe descriptorTable != nil, unsafe message.pointee.msg_controllen > 0 else { return false }
     var control = unsafe sk_cmsg_first(message)
     while let header = unsafe control {
         let numbers = unsafe sk_cmsg_descriptors(header)
-        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) where unsafe endpoint(numbers![index]) != nil {
+        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header))
+        where unsafe endpoint(numbers![index]) != nil || listener(numbers![index]) != nil {
             return true
         }
         unsafe control = unsafe sk_cmsg_next(message, header)

@@ -193,9 +193,10 @@ private func pump(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
         incoming.patience =
             result == 0
             ? min(incoming.patience * 2, incoming.rival ? Incoming.longest : companyLimit) : Incoming.shortest
-        // Nobody holds the stream any more and all that it sent is through: the connection closes.
-        if items.1.revents & Int16(POLLHUP | POLLERR) != 0 && outgoing.ended && outgoing.count == 0 { return }
         if !incoming.step(end, descriptor, stream, alone: alone) || !outgoing.step(end, descriptor, stream) { return }
+        // Nobody holds the stream any more and all that it sent is through: the relay gives up its hold.
+        if outgoing.ended && outgoing.count == 0 && isLeft(stream) { return }
+        outgoing.passOnEnd(end, descriptor)
     }
 }
 
@@ -214,7 +215,11 @@ extension Incoming {
             if got > 0 {
                 let wrote = unsafe sk_sendto(
                     stream, buffer, got, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
-                if wrote < 0 && wrote != -Int(EAGAIN) { return false }
+                if wrote < 0 && wrote != -Int(EAGAIN) {
+                    // The other side reads no more. What it still has to say must get through.
+                    (ended, closed) = (true, true)
+                    return true
+                }
                 lent = max(wrote, 0)
                 settle(end, stream, alone)
             }
@@ -271,10 +276,20 @@ extension Outgoing {
                 return false
             }
         }
-        if ended && count == 0 && !closed {
-            _ = end.shutDown(descriptor, how: 1)
-            closed = true
-        }
         return true
     }
+
+    /// The other side has shut its sending; not what its death means, since others may hold the connection.
+    mutating func passOnEnd(_ end: Endpoint, _ descriptor: Int32) {
+        guard ended && count == 0 && !closed else { return }
+        _ = end.shutDown(descriptor, how: 1)
+        closed = true
+    }
+}
+
+/// Whether the stream's other end is closed everywhere.
+private func isLeft(_ stream: Int32) -> Bool {
+    var item = pollfd(fd: stream, events: 0, revents: 0)
+    var now = timespec(tv_sec: 0, tv_nsec: 0)
+    return unsafe sk_ppoll(&item, 1, &now, nil) > 0 && item.revents & Int16(POLLHUP | POLLERR) != 0
 }

@@ -12,6 +12,7 @@ func setUp() {
     if unsafe isSetUp { return }
     unsafe isSetUp = true
     unsafe realFunctions.find()
+    watchForks()
     guard sk_is_secure() == 0 else { return }
     readRules()
     if unsafe rules.offOrigin != nil {

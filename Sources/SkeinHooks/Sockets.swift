@@ -268,8 +268,15 @@ private func accept(
 ) -> Int {
     guard flags & ~(Flag.nonBlock | Flag.closeOnExec) == 0 else { return -Int(EINVAL) }
     let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
+    var patience: UInt64 = 0
     while true {
+        if unsafe socket.pointee.hiddenIsShut { unsafe stopTranslating(socket) }
         if unsafe socket.pointee.hidden < 0 {
+            // A wait may have been woken by nothing but the end of the hidden one.
+            if unsafe socket.pointee.promised && !socket.pointee.nonBlocking && !isReadable(descriptor) {
+                unsafe socket.pointee.promised = false
+                return -Int(ECONNABORTED)
+            }
             let accepted = unsafe real.accept4!(descriptor, address, length, flags)
             if accepted >= 0 { recordCarried(accepted, unsafe socket.pointee.reason) }
             return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
@@ -281,12 +288,26 @@ private func accept(
                 ? acceptFromMemory(socket, address, length, flags)
                 : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
             if result == -Int(EAGAIN) { continue }
+            unsafe socket.pointee.promised = false
             // The queue that had one goes on being asked first, but not for ever.
             unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
             if unsafe attempt == 1 || socket.pointee.streak & 7 == 7 { unsafe socket.pointee.turn.toggle() }
             return result
         }
         if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
+        if unsafe socket.pointee.promised {
+            // A client's hello comes a moment after its connection.
+            let now = sk_now()
+            if patience == 0 { patience = now &+ 100_000_000 }
+            if unsafe socket.pointee.pendingCount > 0 && now < patience {
+                letOthersRun()
+                continue
+            }
+            // A wait took somebody for a client who was none. A program that waits for others too must not
+            // be held up here.
+            unsafe socket.pointee.promised = false
+            return -Int(ECONNABORTED)
+        }
         let error = unsafe waitForConnection(descriptor, socket, start)
         if error != 0 { return -error }
         // Another thread may have closed it meanwhile.
@@ -340,11 +361,6 @@ private func acceptFromMemory(
     while true {
         let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
         guard accepted >= 0 else {
-            // Shut: by a process that passed the listener on to a program without us.
-            if unsafe accepted == -Int(EINVAL) && !socket.pointee.isSTP {
-                unsafe stopTranslating(socket)
-                return -Int(EAGAIN)
-            }
             return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted
         }
         let descriptor = Int32(accepted)
@@ -356,8 +372,16 @@ private func acceptFromMemory(
     }
 }
 
+private func isReadable(_ descriptor: Int32) -> Bool {
+    var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    var now = timespec(tv_sec: 0, tv_nsec: 0)
+    return unsafe sk_ppoll(&item, 1, &now, nil) > 0
+}
+
 /// The hidden listener is dead: the listener is TCP's alone.
-private func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
+func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    unsafe socket.pointee.hiddenIsShut = false
+    if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
     let hidden = unsafe socket.pointee.hidden
     unfollowPending(hidden)
     clearEntry(hidden)
@@ -432,6 +456,7 @@ private func waitForConnection(
             ).run()
         }
     }
+    if unsafe items[1].revents & Int16(POLLHUP) != 0 && !socket.pointee.isSTP { unsafe stopTranslating(socket) }
     return result < 0 ? -result : 0
 }
 

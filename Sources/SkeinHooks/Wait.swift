@@ -252,7 +252,17 @@ private func merge(
     }
     for extra in count..<max(work.total, count) {
         let owner = unsafe Int(work.owners[extra])
-        unsafe items[owner].revents |= work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
+        if unsafe work.kernel[extra].revents & Int16(POLLHUP) != 0,
+            let socket = unsafe streamSocket(items[owner].fd), unsafe work.kernel[extra].fd == socket.pointee.hidden
+        {
+            unsafe stopTranslating(socket)
+            continue
+        }
+        let said = unsafe work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
+        if unsafe said != 0 && items[owner].revents == 0 {
+            unsafe streamSocket(items[owner].fd)?.pointee.promised = true
+        }
+        unsafe items[owner].revents |= said
     }
     var ready = 0
     for index in 0..<count where unsafe items[index].revents != 0 { ready += 1 }
@@ -321,8 +331,9 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     _ except: UnsafeMutableRawPointer?,
     _ timeout: UnsafeMutablePointer<timeval>?
 ) -> Int32 {
-    let sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
-    guard sets.anyOurs() else { return unsafe real.select!(count, read, write, except, timeout) }
+    var sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
+    sets.stopAtHighest()
+    guard sets.anyOurs() else { return unsafe real.select!(Int32(sets.count), read, write, except, timeout) }
     var end = UInt64.max
     if let timeout = unsafe timeout {
         guard unsafe timeout.pointee.tv_sec >= 0 && timeout.pointee.tv_usec >= 0 else {
@@ -349,8 +360,9 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     _ except: UnsafeMutableRawPointer?,
     _ timeout: UnsafePointer<timespec>?, _ mask: UnsafeRawPointer?
 ) -> Int32 {
-    let sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
-    guard sets.anyOurs() else { return unsafe real.pselect!(count, read, write, except, timeout, mask) }
+    var sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
+    sets.stopAtHighest()
+    guard sets.anyOurs() else { return unsafe real.pselect!(Int32(sets.count), read, write, except, timeout, mask) }
     return unsafe Int32(finish(sets.select(deadline: deadline(of: timeout), mask: mask)))
 }
 
@@ -374,6 +386,14 @@ private struct DescriptorSets {
         unsafe set.storeBytes(
             of: set.load(fromByteOffset: offset, as: UInt64.self) | 1 << UInt64(descriptor % 64), toByteOffset: offset,
             as: UInt64.self)
+    }
+
+    /// Programs pass getdtablesize() and sets of 1,024 bits. The kernel stops at the highest descriptor; ours
+    /// is far above the program's, so this has to.
+    mutating func stopAtHighest() {
+        guard count > 1024, unsafe descriptorTable != nil, programEnd <= 1024 else { return }
+        for descriptor in 1024..<1088 where sk_fcntl(Int32(descriptor), F_GETFD, 0) >= 0 { return }
+        count = 1024
     }
 
     func anyOurs() -> Bool {

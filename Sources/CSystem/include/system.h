@@ -475,12 +475,14 @@ static inline int sk_spawn_append(posix_spawn_file_actions_t *own, const posix_s
     return error;
 }
 
-/* Whether the actions copy the descriptor to another number, and whether they put another in its place. */
-static inline int sk_spawn_duplicates(const posix_spawn_file_actions_t *actions, int fd) {
+/* The number to which the actions copy the descriptor, -1 for none. */
+static inline int sk_spawn_target(const posix_spawn_file_actions_t *actions, int fd) {
     for (int index = 0; actions && index < actions->__used; index++)
-        if (sk_spawn_list(actions)[index].tag == 1 && sk_spawn_list(actions)[index].dup.fd == fd) return 1;
-    return 0;
+        if (sk_spawn_list(actions)[index].tag == 1 && sk_spawn_list(actions)[index].dup.fd == fd)
+            return sk_spawn_list(actions)[index].dup.target;
+    return -1;
 }
+/* Whether they put another in its place. */
 static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, int fd) {
     for (int index = 0; actions && index < actions->__used; index++) {
         const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
@@ -489,6 +491,11 @@ static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, i
     }
     return 0;
 }
+
+// MARK: Threads
+
+extern char __libc_single_threaded;
+static inline int sk_is_single_threaded(void) { return __libc_single_threaded; }
 
 // MARK: Cancellation
 
