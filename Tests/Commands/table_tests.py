@@ -108,8 +108,8 @@ def add_fall_back(name, code, environment, words):
             assert words in found["reason"], found
             told = skein("why", f"{client.pid}:{fd}", SKEIN_DIR=folder)[0]
             assert words in told or "rule" in told, told
-            totals = ls(folder)["totals"]
-            assert [one["connections"] for one in totals["fall_backs"] if words in one["reason"]] == [1], totals
+            counts = ls(folder)["fall_backs"]
+            assert [one["connections"] for one in counts if words in one["reason"]] == [1], counts
             client.do("connection.close()" + ("; copy.close()" if "copy" in code else ""))
             assert connections(folder) == []
 

@@ -4,7 +4,8 @@ extension Survey {
     /// The answer for scripts. Its names stay; new ones may be added.
     var json: String {
         let list = sockets.map(\.json).joined(separator: ",")
-        return "{\"sockets\":[\(list)],\"totals\":\(totals.json)}"
+        let fallBacks = totals.reasons.map { "{\"reason\":\(quoted("\($0.reason.text)")),\"connections\":\($0.count)}" }
+        return "{\"sockets\":[\(list)],\"totals\":\(totals.json),\"fall_backs\":[\(fallBacks.joined(separator: ","))]}"
     }
 }
 
@@ -24,10 +25,8 @@ extension ListedSocket {
 extension Sums {
     /// Over all processes that ever were.
     var json: String {
-        let fallBacks = reasons.map { "{\"reason\":\(quoted("\($0.reason.text)")),\"connections\":\($0.count)}" }
-        return "{\"memory_connections\":\(memoryConnections),\"tcp_connections\":\(tcpConnections),"
-            + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut),"
-            + "\"fall_backs\":[\(fallBacks.joined(separator: ","))]}"
+        "{\"memory_connections\":\(memoryConnections),\"tcp_connections\":\(tcpConnections),"
+            + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut)}"
     }
 }
 
