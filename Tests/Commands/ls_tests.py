@@ -275,8 +275,9 @@ def _(folder):
     with sockets(2) as (fd, good):
         bad = [record(fd, role=9), record(fd, NONE), record(fd, state=9), record(fd, carrier=3), record(fd, family=77),
                record(2**32 - 1), record(fd, local=(four("1.2.3.4"), 70000)), record(fd, peer=(four("1.2.3.4"), 70000)),
-               record(fd, sealed=False), record(fd)[:50] + b"!" + record(fd)[51:]]
-        with held(table(*bad, record(good), folder=folder)):
+               record(fd)[:50] + b"!" + record(fd)[51:]]
+        changing = record(fd, sealed=False)
+        with held(table(*bad, changing, record(good), folder=folder)):
             result, err = ls(folder, warnings=1)
             assert [one["fd"] for one in result["sockets"]] == [good]
             one_line(err, f"{len(bad)} damaged records")

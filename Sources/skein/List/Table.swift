@@ -24,7 +24,7 @@ struct Table {
 
     init(_ file: borrowing File, of process: Process) throws(Unreadable) {
         typealias Header = SocketTable.Header
-        let head = file.read(at: 0, count: SocketTable.headerSize)
+        let head = Table.header(of: file)
         guard head.count == SocketTable.headerSize, head.word(Header.magic) == SocketTable.magic else {
             throw Unreadable(reason: "has a damaged socket table, which is left out; its connections are not harmed")
         }
@@ -41,6 +41,21 @@ struct Table {
         totalsError = Int32(truncatingIfNeeded: head.word(Header.totalsError, as: UInt32.self))
         readRecords(file, of: process)
     }
+
+    /// Its owner may be just making it, and lose the processor over that.
+    private static func header(of file: borrowing File) -> Bytes {
+        var head = Bytes([])
+        for _ in 0..<patience {
+            head = file.read(at: 0, count: SocketTable.headerSize)
+            // Written last.
+            if head.word(SocketTable.Header.magic) != UInt32(0) { break }
+            pause(microseconds: 1000)
+        }
+        return head
+    }
+
+    /// Looks, a millisecond apart, at what may be in the middle of a change.
+    private static let patience = 20
 
     private mutating func readRecords(_ file: borrowing File, of process: Process) {
         let block = 1 << 20
@@ -60,15 +75,17 @@ struct Table {
         }
     }
 
-    /// A record may be in the middle of a change: looked at once more, a moment later.
+    /// Looks at a record again. Without a checksum it is in the middle of a change, and no damage.
     private mutating func again(_ file: borrowing File, at offset: Int, of process: Process) -> SocketRecord? {
-        for _ in 0..<3 {
-            pause(microseconds: 200)
+        var isSealed = true
+        for round in 0..<Table.patience where !isSealed || round < 3 {
             let body = file.read(at: offset, count: SocketTable.recordSize)
             if body.word(SocketTable.Record.state) == SocketTable.State.free { return nil }
             if let record = SocketRecord(body, at: 0, of: process) { return record }
+            isSealed = body.word(SocketTable.Record.checksum) != UInt32(0)
+            pause(microseconds: 1000)
         }
-        nonsense += 1
+        if isSealed { nonsense += 1 }
         return nil
     }
 }
