@@ -18,9 +18,20 @@ private func writeTotalsBeforeEnd() {
 private typealias Exit = @convention(c) (Int32) -> Void
 private typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> Int32
 
+// The functions behind ours, found at the start: `_exit` may be called in a signal handler, in the middle
+// of whatever the loader does.
+nonisolated(unsafe) private var nextExit: Exit? = nil
+nonisolated(unsafe) private var nextControl: Control? = nil
+
+@section(".init_array") @used
+let findNext: @convention(c) () -> Void = {
+    if let next = unsafe sk_next_symbol("_exit") { unsafe nextExit = unsafe unsafeBitCast(next, to: Exit.self) }
+    if let next = unsafe sk_next_symbol("prctl") { unsafe nextControl = unsafe unsafeBitCast(next, to: Control.self) }
+}
+
 @c(_exit) public func hookExit(_ status: Int32) -> Never {
     writeTotalsBeforeEnd()
-    if let next = unsafe sk_next_symbol("_exit") { unsafe unsafeBitCast(next, to: Exit.self)(status) }
+    unsafe nextExit?(status)
     sk_exit(status)
     fatalError()
 }
@@ -36,12 +47,9 @@ private typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> In
         unsafe process.table.settleNow(ending: true)
         unsafe process.isConfined = true
     }
-    guard let next = unsafe sk_next_symbol("prctl") else {
-        return Int32(
-            finish(
-                sk_syscall6(
-                    Int(SYS_prctl), Int(option), Int(bitPattern: second), Int(bitPattern: third),
-                    Int(bitPattern: fourth), Int(bitPattern: fifth), 0)))
-    }
-    return unsafe unsafeBitCast(next, to: Control.self)(option, second, third, fourth, fifth)
+    if let next = unsafe nextControl { return next(option, second, third, fourth, fifth) }
+    let words = (
+        Int(bitPattern: second), Int(bitPattern: third), Int(bitPattern: fourth), Int(bitPattern: fifth)
+    )
+    return Int32(finish(sk_syscall6(Int(SYS_prctl), Int(option), words.0, words.1, words.2, words.3, 0)))
 }
