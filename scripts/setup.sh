@@ -3,67 +3,79 @@
 # needs and this machine lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
 set -eu
 
-# what must be there: the Debian package that has it
+# What must be there, and the Debian package that has it: a file, a shared library, or a command.
 build="
 /usr/include/stdio.h:libc6-dev
 /usr/include/xxhash.h:libxxhash-dev
+/etc/ssl/certs/ca-certificates.crt:ca-certificates
 gcc:gcc
+g++:g++
 ld:binutils
 git:git
 make:make
 python3:python3
 curl:curl
 scdoc:scdoc"
+# Swift as an archive brings no packages; its tools are linked with these.
+swift="
+libcurl.so.4:libcurl4
+libncurses.so.6:libncurses6
+libsqlite3.so.0:libsqlite3-0
+libxml2.so.2:libxml2"
 test="
+pgrep:procps
 spin:spin
 ip:iproute2
 unshare:util-linux"
-
 bench="
 strace:strace
 taskset:util-linux"
 
 case ${1:-build} in
-test) wanted=$build$test ;;
-bench) wanted=$build$test$bench ;;
-*) wanted=$build ;;
+test) wanted=$build$swift$test ;;
+bench) wanted=$build$swift$test$bench ;;
+*) wanted=$build$swift ;;
 esac
-
 PATH=$PATH:/usr/sbin:/sbin
-missing=
-for need in $wanted; do
-    case $need in
-    /*) [ -e "${need%%:*}" ] || missing="$missing ${need#*:}" ;;
-    *) command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}" ;;
-    esac
-done
 
-if [ -n "$missing" ]; then
+# present NEED: whether it is there
+present() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    lib*.so.*) ldconfig -p | grep -qF "	$1 " ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# install PACKAGE ...: through apt-get, as root
+install() {
+    local as_root= log
     if ! command -v apt-get >/dev/null; then
-        echo "Missing here:$missing (names of Debian's packages). Install them with your system's tools." >&2
+        echo "Missing here: $* (names of Debian's packages). Install them with your system's tools." >&2
         exit 1
     fi
-    as_root=
     if [ "$(id -u)" != 0 ]; then
-        as_root=sudo
         if ! command -v sudo >/dev/null; then
-            echo "Missing here:$missing. As root: apt-get install$missing" >&2
+            printf '%s\n' "Missing here: $*" 'There is no sudo, so root must install them:' \
+                "    apt-get update && apt-get install --no-install-recommends $*" >&2
             exit 1
         fi
-        echo "Installing$missing takes root: sudo may ask for your password."
+        as_root=sudo
+        echo "Installing $* takes root: sudo may ask for your password."
     fi
-    echo "installing$missing"
+    echo "installing $*"
     log=$(mktemp)
     if ! { $as_root apt-get update &&
-        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1
     then
         tail -20 "$log" >&2
         echo "apt-get failed; its messages are in $log" >&2
         exit 1
     fi
     rm -f "$log"
-fi
+}
 
+# Before anything is installed: without Swift all of it would be for nothing.
 if ! command -v swiftc >/dev/null; then
     cat >&2 <<'TEXT'
 Swift 6.3 or newer is missing (no swiftc in PATH). Get it from https://www.swift.org/install/linux/ :
@@ -71,7 +83,19 @@ either with swiftly ("swiftly install 6.3"), or as an archive for your system wh
 TEXT
     exit 1
 fi
-version=$(swiftc --version 2>/dev/null | sed -n 's/.*Swift version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' | head -1)
+
+missing=
+for need in $wanted; do
+    present "${need%%:*}" || missing="$missing ${need#*:}"
+done
+[ -z "$missing" ] || install $missing
+
+if ! said=$(swiftc --version 2>&1); then
+    printf '%s\n' "$said" "$(command -v swiftc) doesn't start: see above; is it made for this system?" \
+        'Others are at https://www.swift.org/install/linux/' >&2
+    exit 1
+fi
+version=$(sed -n 's/.*Swift version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' <<<"$said" | head -1)
 set -- ${version:-0 0}
 if [ "$1" -lt 6 ] || { [ "$1" -eq 6 ] && [ "$2" -lt 3 ]; }; then
     echo "Swift $1.$2 is too old: Skein needs 6.3 or newer, from https://www.swift.org/install/linux/" >&2
