@@ -238,7 +238,7 @@ extension Incoming {
         if !alone { _ = unsafe sk_ioctl(stream, 0x5411 /* SIOCOUTQ */, &queued) }
         if queued == 0 {
             if end.skip(lent, from: position) {
-                unsafe end.wakeWriter(end.local.pointee.descriptor)
+                unsafe end.received(lent, end.local.pointee.descriptor)
                 portion = min(portion * 2, Incoming.portionAtMost)
             } else {
                 rival = true

@@ -151,7 +151,8 @@ extension Endpoint {
         return done
     }
 
-    @inline(__always) private func received(_ count: Int, _ descriptor: Int32) {
+    /// What follows bytes that have left the ring: they are counted, and the writer may have waited for their room.
+    @inline(__always) func received(_ count: Int, _ descriptor: Int32) {
         let record = unsafe local.pointee.record
         record.store64(SocketTable.Record.bytesIn, record.load64(SocketTable.Record.bytesIn) &+ UInt64(count))
         mine.store32(Layout.processor, UInt32(truncatingIfNeeded: sk_cpu()) &+ 1)
