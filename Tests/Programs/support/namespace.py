@@ -1,10 +1,14 @@
 """A network of our own, and our own /run and /tmp, so that no test can meet the machine's own daemons."""
 
+import ctypes
 import os
+import pathlib
 import subprocess
 import sys
 
+CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 MARK = "SKEIN_TEST_NAMESPACE"
+MS_BIND, MS_REC = 0x1000, 0x4000
 
 
 def enter():
@@ -19,7 +23,7 @@ def enter():
     if outer is not None and outer != own:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         for folder, mode in (("/run", "755"), ("/tmp", "1777")):
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode}", "skein-tests", folder], check=True)
+            empty(folder, mode)
         os.environ.pop("SKEIN_DIR", None)
         return
     os.environ[MARK] = own
@@ -29,6 +33,19 @@ def enter():
         os.execvp("unshare", command)
     except OSError as error:
         sys.exit(f"cannot make namespaces ({error}): install util-linux, or run as root")
+
+
+def empty(folder, mode):
+    """Hides what is in the folder, except the checkout where that lies below it."""
+    checkout = os.open(CHECKOUT, os.O_PATH) if CHECKOUT.is_relative_to(folder) else None
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode}", "skein-tests", folder], check=True)
+    if checkout is not None:
+        CHECKOUT.mkdir(parents=True)
+        # Not by mount(8): it looks up where the link leads to, which is hidden now. The kernel knows the folder itself.
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"/proc/self/fd/%d" % checkout, bytes(CHECKOUT), None, MS_BIND | MS_REC, None):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(CHECKOUT))
+        os.close(checkout)
 
 
 def has_several_users():
