@@ -49,13 +49,14 @@ def compile_c(path, *options, source="int main(void) { return 7; }"):
 
 
 def run_all(folder):
-    passed = failed = 0
+    passed = failed = skipped = 0
     for number, (sentence, function) in enumerate(TESTS):
         scratch = folder / str(number)
         scratch.mkdir()
         try:
             function(scratch)
         except Skip as reason:
+            skipped += 1
             print(f"skip - {sentence}: {reason}")
             continue
         except Exception as error:  # one broken test must not end the others
@@ -67,5 +68,5 @@ def run_all(folder):
             passed += 1
             print(f"ok - {sentence}")
         sys.stdout.flush()
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0

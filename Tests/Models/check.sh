@@ -1,6 +1,6 @@
 #!/bin/bash
 # Checks doorbell.pml with spin: one line a property; exit 1 on a failure. Needs spin and gcc.
-# A run that meets its time box is printed as 'not ok ... not exhausted': it is no proof.
+# A run that meets its time box, many times what it takes, is printed as 'not ok ... not exhausted': it is no proof.
 here=$(cd "$(dirname "$0")" && pwd); tmp=$(mktemp -d) || exit 1; trap 'rm -rf "$tmp"' EXIT
 bad=0
 build() { # safety|live flags...
@@ -8,7 +8,7 @@ build() { # safety|live flags...
   spin -a "$@" doorbell.pml >spin.out 2>&1 || { cat spin.out; exit 1; }
   if [ "$m" = live ]; then f="-DNP -DNFAIR=3"; a="-l -f"; else f=-DSAFETY; a=; fi
   gcc ${OPT:--O2} -w $f -DMEMLIM=6000 -o pan pan.c || exit 1
-  timeout "${BOX:-20}" ./pan $a -m1000000 >out 2>&1
+  timeout "${BOX:-300}" ./pan $a -m1000000 >out 2>&1
   r=unfinished
   if grep -qE 'max search depth too small|out of memory|memory limit' out; then r=unfinished
   elif grep -qE 'errors: [1-9]' out; then r=found
@@ -27,7 +27,7 @@ holds 'two readers, ring of two' safety -DCFG=0 -DN=3
 holds 'the same, strict, with the timer' safety -DCFG=0 -DN=2 -DCAP=1 -DKILL -DSTRICT -DBACKSTOP
 holds 'full duplex, ring fills' safety $F
 holds 'full duplex, a queue a kind' safety $F -DTWOQ
-holds 'two readers: no livelock' live -DCFG=0 -DN=2 -DCAP=1; BOX=20; }
+holds 'two readers: no livelock' live -DCFG=0 -DN=2 -DCAP=1; BOX=300; }
 mutant 'the first design, two readers' safety -DDESCRIBED
 mutant 'the first design, full duplex' safety -DDESCRIBED $F
 mutant 'armed is a flag' safety -DFLAG
