@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`setup.sh test`) or measuring (`setup.sh bench`)
-# needs and this machine lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
+# Installs what building (`setup.sh build`) or testing (`setup.sh test`) needs and this machine lacks, by package
+# name through apt-get. Says nothing when all is there. Swift itself it only asks for.
 set -eu
 
 # What must be there, and the Debian package that has it: a file, a shared library, or a command.
@@ -27,13 +27,9 @@ pgrep:procps
 spin:spin
 ip:iproute2
 unshare:util-linux"
-bench="
-strace:strace
-taskset:util-linux"
 
 case ${1:-build} in
 test) wanted=$build$swift$test ;;
-bench) wanted=$build$swift$test$bench ;;
 *) wanted=$build$swift ;;
 esac
 PATH=$PATH:/usr/sbin:/sbin

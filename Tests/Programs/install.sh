@@ -3,7 +3,7 @@
 # No service is started: a policy-rc.d that forbids it stands in place during the installation, no longer.
 set -eu
 
-packages="redis-server nginx-light wrk curl iperf3 socat apache2-utils inetutils-telnetd inetutils-inetd telnet
+packages="redis-server nginx-light wrk curl iperf3 socat strace apache2-utils inetutils-telnetd inetutils-inetd telnet
     libpython3.11-testsuite iproute2 util-linux"
 
 missing=
