@@ -51,7 +51,7 @@ endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
 LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
-.PHONY: all help setup demo test check test-programs bench soak format lint install completions clean
+.PHONY: all help setup demo test check test-programs bench soak format lint install clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -77,8 +77,13 @@ setup:
 
 # --- build
 
+# Pages and completions too: `sudo make install` then only copies, and leaves no folder of root's in build/.
+MAN := $(patsubst man/%.scd,build/man/%,$(wildcard man/*.scd))
+COMPLETIONS := $(if $(has_command),$(addprefix build/completions/,skein.bash _skein skein.fish))
+
 .PHONY: build
-build: $(TARGETS)
+build: $(TARGETS) $(MAN) $(COMPLETIONS)
+	@:
 
 $(LIB) $(BIN) $(OBJ):
 	@mkdir -p $@
@@ -169,7 +174,7 @@ test-programs: all
 	@scripts/test.py --programs
 
 bench: all
-	@scripts/setup.sh bench
+	@scripts/setup.sh test
 	@Tests/Programs/install.sh
 	@python3 Benchmarks/bench.py --output docs/BENCHMARKS.md
 
@@ -189,17 +194,14 @@ lint:
 
 # --- install
 
-MAN := $(patsubst man/%.scd,build/man/%,$(wildcard man/*.scd))
-
 $(MAN): build/man/%: man/%.scd
 	@mkdir -p build/man
 	@scdoc < $< > $@
 
-completions: $(BIN)/skein
-	@mkdir -p build/completions
-	@$(BIN)/skein --generate-completion-script bash > build/completions/skein.bash
-	@$(BIN)/skein --generate-completion-script zsh > build/completions/_skein
-	@$(BIN)/skein --generate-completion-script fish > build/completions/skein.fish
+# The shell is the suffix; zsh's files have none.
+$(COMPLETIONS): $(BIN)/skein
+	@mkdir -p $(@D)
+	@$(BIN)/skein --generate-completion-script $(or $(patsubst .%,%,$(suffix $@)),zsh) > $@
 
 build/skein.pc: skein.pc.in
 	@mkdir -p build
@@ -212,7 +214,7 @@ define put
 
 endef
 
-install: build $(MAN) $(if $(has_command),completions)
+install: build
 	@rm -f build/skein.pc; $(MAKE) --no-print-directory build/skein.pc
 	@$(call put,755,$(LIB)/libskein-preload.so,$(to)/lib/libskein-preload.so)
 ifneq ($(has_library),)
@@ -229,6 +231,8 @@ ifneq ($(has_command),)
 endif
 	@for page in $(MAN); do \
 	    install -D -m 644 $$page $(to)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+# The loader looks for libraries below /usr/local, and other folders of ld.so.conf, in its cache.
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then PATH=$$PATH:/sbin ldconfig; fi
 	@echo 'installed below $(to)'
 
 clean:
