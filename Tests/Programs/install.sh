@@ -14,7 +14,10 @@ done
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || { echo "as root: apt-get install$missing" >&2; exit 1; }
+    if ! command -v sudo >/dev/null; then
+        echo "Missing here:$missing. There is no sudo: run $0 as root. It keeps their services from starting." >&2
+        exit 1
+    fi
     exec sudo "$0"
 fi
 
