@@ -39,7 +39,8 @@ class Skein:
         return json.loads(result.stdout)
 
     def totals(self):
-        return self.status()["totals"]
+        """The counters among the totals."""
+        return {name: value for name, value in self.status()["totals"].items() if isinstance(value, int)}
 
 
 def find(public_folder):
