@@ -3,8 +3,9 @@
 import os
 import socket
 import subprocess
+import time
 
-from harness import SKEIN, Skip, one_line, skein, test
+from harness import SKEIN, WATCHDOG_SECONDS, Skip, one_line, skein, test
 from programs import CLIENT, PYTHON, SERVER, program
 
 
@@ -15,8 +16,17 @@ def pair(folder, server_run=(), client_run=(), **environment):
     with program(SERVER, run=server_run, **directory) as (server, port):
         options = [word.replace("PORT", str(port)) for word in client_run] if client_run is not None else None
         with program(CLIENT, port, run=options, **directory, **environment) as (client, descriptor):
-            return (skein("why", str(server), SKEIN_DIR=folder)[0], skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)[0],
+            return (accepted(folder, server), skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)[0],
                     server, client, port)
+
+
+def accepted(folder, server):
+    """What `why` says of a server once it has a connection beside its listener: a client is connected before that."""
+    end = time.monotonic() + WATCHDOG_SECONDS
+    while True:
+        says = skein("why", str(server), SKEIN_DIR=folder)[0]
+        if says.count("\n") > 1 or time.monotonic() > end:
+            return says
 
 
 @test("a process that doesn't exist, and what is no process, are explained")
