@@ -39,8 +39,7 @@ class Skein:
         return json.loads(result.stdout)
 
     def totals(self):
-        """The counters among the totals."""
-        return {name: value for name, value in self.status()["totals"].items() if isinstance(value, int)}
+        return self.status()["totals"]
 
 
 def find(public_folder):

@@ -157,7 +157,7 @@ class Trial:
             assert grown[name] >= self.payload_bytes, \
                 f"{name} grew by {grown[name]} where {self.payload_bytes} bytes were moved: {grown}"
         assert grown["memory_connections"] > 0, f"no connection was on shared memory: {grown}"
-        assert grown["tcp_connections"] == 0, f"connections fell back to TCP: {status['totals']['fall_backs']}"
+        assert grown["tcp_connections"] == 0, f"connections fell back to TCP: {status['fall_backs']}"
 
 
 def group_of(user):
