@@ -9,7 +9,7 @@ import subprocess
 
 from harness import SKEIN, Skip, one_line, skein, test
 from tables import (BY_RULE, CLIENT, FREE, HEADER, LISTENING, MAGIC, NONE, NOT_UNDER_SKEIN, OWN, RECORD, SERVER, TCP, TOTALS,
-                    TOTALS_MAGIC, UNCONNECTED, VERSION, counters, four, held, place, record, sockets, table, totals)
+                    TOTALS_MAGIC, UNCONNECTED, VERSION, counters, four, held, held_elsewhere, place, record, sockets, table, totals)
 
 EMPTY = {"sockets": [], "totals": {"memory_connections": 0, "tcp_connections": 0, "memory_bytes_in": 0, "memory_bytes_out": 0},
          "fall_backs": []}
@@ -254,10 +254,16 @@ BROKEN_TABLES = {
 def add_broken_table(name, image, words):
     @test(f"a table {name} is named in one line, and others are still shown")
     def _(folder):
-        with sockets(1) as (fd,), held(image), held(table(record(fd), folder=folder)):
-            result, err = ls(folder, warnings=1)
-            one_line(err, f"process {os.getpid()}", words)
+        shared = folder / "shared"
+        shared.mkdir()
+        with sockets(1) as (fd,), held_elsewhere(image, shared) as other, held(table(record(fd), folder=shared)):
+            result, err = ls(shared, warnings=1)
+            one_line(err, f"process {other}", words)
             assert [one["fd"] for one in result["sockets"]] == [fd]
+            # To another host it is none of its business, nor to another process.
+            ls(folder)
+            assert "damaged" not in skein("why", str(os.getpid()))[1]
+            assert words in skein("why", str(other))[1]
 
 
 for broken_name, (broken_image, broken_words) in BROKEN_TABLES.items():

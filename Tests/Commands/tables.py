@@ -4,8 +4,10 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
 
 from harness import skein
+from programs import PYTHON
 
 MAGIC, VERSION, HEADER, RECORD = 0x544E4B53, 2, 4096, 256
 TOTALS_MAGIC, TOTALS = 0x534E4B53, "totals-1"
@@ -61,14 +63,30 @@ def table(*records, folder=None, owner=None, version=VERSION, magic=MAGIC, total
 
 
 @contextlib.contextmanager
-def held(image, name="skein-sockets"):
+def held(image):
     """The image as a table of this very process."""
-    memory = os.memfd_create(name)
+    memory = os.memfd_create("skein-sockets")
     os.write(memory, image)
     try:
         yield memory
     finally:
         os.close(memory)
+
+
+@contextlib.contextmanager
+def held_elsewhere(image, folder):
+    """The image as a table of another process, whose environment names the runtime folder. Yields that process."""
+    holder = ("import os, signal, sys\nos.write(os.memfd_create('skein-sockets'), sys.stdin.buffer.read())\n"
+              "print('holds it', flush=True)\nsignal.pause()")
+    with subprocess.Popen([PYTHON, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=os.environ | {"SKEIN_DIR": str(folder)}) as process:
+        process.stdin.write(image)
+        process.stdin.close()
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager

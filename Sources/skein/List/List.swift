@@ -15,7 +15,7 @@ struct List: ParsableCommand {
     var json = false
 
     func run() {
-        let survey = Survey.take()
+        let survey = Survey.ofHost()
         survey.warnings.forEach(complain)
         if json {
             print(survey.json)

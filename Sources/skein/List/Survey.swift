@@ -21,25 +21,51 @@ struct Survey {
     private var kernels: [String: KernelSockets] = [:]
     private let counters = KernelCounters()
 
-    /// Of the host that SKEIN_DIR names, or of the machine's own; or, `everywhere`, whatever runtime folder
-    /// a process has.
-    static func take(everywhere: Bool = false) -> Survey {
+    /// Of the host that SKEIN_DIR names, or of the machine's own.
+    static func ofHost() -> Survey {
         var survey = Survey()
-        survey.findTables()
-        let folders = everywhere ? [] : RuntimeFolder.all(&survey.warnings)
+        let folders = RuntimeFolder.all(&survey.warnings)
         for folder in folders { survey.readTotals(folder) }
         let hosts = Set(folders.map(\.identity))
-        let isDefault = environmentVariable("SKEIN_DIR") == nil
-        for holders in survey.found.values {
-            guard let (table, process) = survey.readTable(holders) else { continue }
-            let isShown = everywhere || hosts.contains(table.folder) || (isDefault && table.folder == .none)
-            if isShown { survey.add(table, of: process) }
-        }
-        survey.warnOfTotals()
-        survey.sockets.sort {
-            ($0.process.identifier, $0.record.descriptor) < ($1.process.identifier, $1.record.descriptor)
-        }
+        let own = environmentVariable("SKEIN_DIR")
+        survey.take(
+            where: { hosts.contains($0) || (own == nil && $0 == .none) },
+            reportIf: { process, isReadable in
+                if isReadable { return true }
+                // The table can't tell its host; the environment that the process started with can.
+                let theirs = process.variable("SKEIN_DIR")
+                return theirs.map { path in hosts.contains { $0 == FolderIdentity(of: path) } } ?? (own == nil)
+            })
         return survey
+    }
+
+    /// Of all hosts, for what concerns one process: its peers may be anywhere.
+    static func around(_ process: Process) -> Survey {
+        var survey = Survey()
+        survey.take(where: { _ in true }, reportIf: { one, _ in one.identifier == process.identifier })
+        return survey
+    }
+
+    /// `concerns`: whether faults of a process's table are to be reported, and whether that can be read.
+    private mutating func take(
+        where isWanted: (FolderIdentity) -> Bool, reportIf concerns: (Process, _ isReadable: Bool) -> Bool
+    ) {
+        findTables()
+        for holders in found.values {
+            do {
+                guard let (table, process) = try readTable(holders), isWanted(table.folder) else { continue }
+                add(table, of: process, reporting: concerns(process, true))
+            } catch {
+                let process = holders[0].process
+                if concerns(process, false) { warnings.append("\(title(of: process)) \(error.reason)") }
+            }
+        }
+        warnOfTotals()
+        sockets.sort { ($0.process.identifier, $0.record.descriptor) < ($1.process.identifier, $1.record.descriptor) }
+    }
+
+    private func title(of process: Process) -> String {
+        "process \(process.identifier) (\(printable(process.name)))"
     }
 
     private mutating func findTables() {
@@ -55,22 +81,19 @@ struct Survey {
     }
 
     /// Nil where the process ended meanwhile.
-    private mutating func readTable(_ holders: [(process: Process, path: String)]) -> (Table, Process)? {
-        for (process, path) in holders {
-            guard let file = try? File(path) else { continue }
-            do {
-                let table = try Table(file, of: process)
-                if holders.count == 1 || table.owner == process.ownIdentifier { return (table, process) }
-                if process.identifier == holders.last?.process.identifier { return (table, process) }
-            } catch {
-                warnings.append("process \(process.identifier) (\(printable(process.name))) \(error.reason)")
-                return nil
-            }
+    private func readTable(
+        _ holders: [(process: Process, path: String)]
+    ) throws(Table.Unreadable) -> (Table, Process)? {
+        for (index, holder) in holders.enumerated() {
+            guard let file = try? File(holder.path) else { continue }
+            let table = try Table(file, of: holder.process)
+            let isLast = index == holders.count - 1
+            if isLast || table.owner == holder.process.ownIdentifier { return (table, holder.process) }
         }
         return nil
     }
 
-    private mutating func add(_ table: Table, of process: Process) {
+    private mutating func add(_ table: Table, of process: Process, reporting: Bool) {
         totals.add(table.totals)
         for record in table.records {
             totals.add(record)
@@ -78,7 +101,8 @@ struct Survey {
             guard let inode = files[process.identifier]?.sockets[record.descriptor] else { continue }
             sockets.append(complete(ListedSocket(record, inode: inode, layout: table.layout)))
         }
-        let title = "process \(process.identifier) (\(printable(process.name)))"
+        guard reporting else { return }
+        let title = title(of: process)
         if table.nonsense > 0 {
             warnings.append("\(title) has \(table.nonsense) damaged records in its socket table, which are left out")
         }

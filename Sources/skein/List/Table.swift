@@ -95,4 +95,15 @@ struct FolderIdentity: Hashable {
     let device: UInt64
     let inode: UInt64
     static let none = FolderIdentity(device: 0, inode: 0)
+
+    init(device: UInt64, inode: UInt64) {
+        self.device = device
+        self.inode = inode
+    }
+
+    /// Nil where there is no such folder.
+    init?(of path: String) {
+        guard let status = status(of: path) else { return nil }
+        self.init(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
+    }
 }

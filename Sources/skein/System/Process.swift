@@ -31,6 +31,14 @@ struct Process {
         return String(text.prefix { $0 != "\n" })
     }
 
+    /// A variable of the environment that it started with; nil when it is unset, empty or hidden from us.
+    func variable(_ name: String) -> String? {
+        let block = (try? File.contents("\(folder)/environ"))?.storage ?? []
+        let mark = Array("\(name)=".utf8)
+        let entry = block.split(separator: 0).first { $0.starts(with: mark) && $0.count > mark.count }
+        return entry.map { String(decoding: $0.dropFirst(mark.count), as: UTF8.self) }
+    }
+
     /// Its number as it sees it itself, which differs in a process namespace of its own.
     var ownIdentifier: Int32 {
         line("NSpid:").flatMap { $0.split(separator: "\t").last }.flatMap { Int32($0) } ?? identifier

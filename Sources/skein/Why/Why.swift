@@ -23,7 +23,7 @@ struct Why: ParsableCommand {
         } catch {
             throw failure("\(title) hides its descriptors from us: \(error.text); run this as its user or as root")
         }
-        let survey = Survey.take(everywhere: true)
+        let survey = Survey.around(process)
         survey.warnings.forEach(complain)
         let explainer = Explainer(process, survey.sockets)
         if let number = target.descriptor {
