@@ -32,6 +32,9 @@ extension SocketTable {
         package static let bytesIn = 128
         package static let bytesOut = 136
         package static let sleeps = 144
+        /// Bells rung for sleepers of the other end, and waits that looking at the ring ended.
+        package static let bells = 152
+        package static let spins = 160
     }
 
     package enum State {

@@ -34,7 +34,7 @@ extension Endpoint {
         for _ in 0..<min(max(sleepers, 1), 16) {
             let result = sk_sendto(
                 descriptor, nil, 0, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
-            block.add64(Block.bells, 1)
+            count(SocketTable.Record.bells)
             if result == -Int(EPIPE) || result == -Int(ECONNRESET) { return askKernel(descriptor) }
             if result < 0 { return }
         }

@@ -24,6 +24,11 @@ package struct Endpoint {
     @inline(__always) package var peer: SharedMemory { slot.part((1 - end) * Layout.lineStride) }
 
     @inline(__always) package func has(_ flag: UInt32) -> Bool { block.load32(Block.flags) & flag != 0 }
+    /// One more of a counter of this process's control block. Threads may lose one to each other: it is for people.
+    @inline(__always) package func count(_ counter: Int) {
+        let record = unsafe local.pointee.record
+        record.store64(counter, record.load64(counter) &+ 1)
+    }
     package func set(_ flag: UInt32) { block.or32(Block.flags, flag) }
     package func clear(_ flag: UInt32) { block.clear32(Block.flags, flag) }
 }

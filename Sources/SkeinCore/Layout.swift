@@ -96,7 +96,6 @@ package enum Block {
     package static let urgentSeen = 192
     package static let urgentByte = 200
     package static let peerLimit = 204
-    package static let bells = 224
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244

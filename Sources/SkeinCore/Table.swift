@@ -120,6 +120,8 @@ package struct SocketTable {
         record.store64(Record.bytesIn, 0)
         record.store64(Record.bytesOut, 0)
         record.store64(Record.sleeps, 0)
+        record.store64(Record.bells, 0)
+        record.store64(Record.spins, 0)
     }
 
     private mutating func standIn() -> SharedMemory {

@@ -191,7 +191,7 @@ private func spinForAny(_ set: UnsafeMutablePointer<EpollSet>) -> Bool {
     return unsafe set.pointee.spin.wait(
         policy: process.spinPolicy, peerProcessor: Endpoint(local).peer.load32(Layout.processor),
         processors: process.processors,
-        ready: { unsafe withLock(set) { $0.anyReady() } })
+        ready: { unsafe withLock(set) { $0.endsSpin() } })
 }
 
 // MARK: - Following descriptors

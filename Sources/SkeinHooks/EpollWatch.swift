@@ -129,9 +129,21 @@ extension EpollSet {
         if unsafe members![index].events & epollOneShot != 0 { unsafe members![index].disabled = true }
     }
 
-    func anyReady() -> Bool {
-        for place in 0..<watchedCount where unsafe ready(Int(watched![place])) != 0 { return true }
-        return false
+    func anyReady() -> Bool { firstReady() != nil }
+
+    private func firstReady() -> Int? {
+        for place in 0..<watchedCount {
+            let index = unsafe Int(watched![place])
+            if ready(index) != 0 { return index }
+        }
+        return nil
+    }
+
+    /// As `anyReady`, for a wait that looks: the member that ends it counts it.
+    func endsSpin() -> Bool {
+        guard let index = firstReady() else { return false }
+        if let local = unsafe members![index].local { unsafe Endpoint(local).count(SocketTable.Record.spins) }
+        return true
     }
 
     /// Fills `events` from the watched members; how many.

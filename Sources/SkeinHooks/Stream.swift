@@ -391,6 +391,7 @@ extension Endpoint {
             policy: process.spinPolicy, peerProcessor: peer.load32(Layout.processor), processors: process.processors,
             ready: { isReady(reading, needed) })
         {
+            count(SocketTable.Record.spins)
             noticeHint(descriptor)
             return 0
         }
@@ -411,8 +412,7 @@ extension Endpoint {
     private func sleep(_ descriptor: Int32, reading: Bool, needed: Int, deadline: UInt64) -> Int32 {
         let own: Arms = reading ? .reading : .writing
         let company = hasOtherSleepers(than: own) || has(EndFlag.given | EndFlag.deaf)
-        let record = unsafe local.pointee.record
-        record.store64(SocketTable.Record.sleeps, record.load64(SocketTable.Record.sleeps) &+ 1)
+        count(SocketTable.Record.sleeps)
         if deadline == UInt64.max && !company {
             // Restarts after a signal exactly where the program's own read would; takes the bell with it.
             let result = unsafe Sleep(.receive(descriptor), armed: .end(local, own)).run()

@@ -147,9 +147,19 @@ private func spinForAny(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> 
         return unsafe end.local.pointee.spin.wait(
             policy: process.spinPolicy, peerProcessor: end.peer.load32(Layout.processor),
             processors: process.processors,
-            ready: { unsafe lookAtAll(items, count) > 0 })
+            ready: { unsafe endsSpin(items, count) })
     }
     return false
+}
+
+/// Whether any is ready; the first that is counts the wait that looking has ended.
+private func endsSpin(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
+    guard unsafe lookAtAll(items, count) > 0 else { return false }
+    for index in 0..<count where unsafe items[index].revents != 0 {
+        unsafe endpoint(items[index].fd)?.count(SocketTable.Record.spins)
+        break
+    }
+    return true
 }
 
 @inline(__always) private func interest(_ item: pollfd) -> UInt32 { UInt32(UInt16(bitPattern: item.events)) }

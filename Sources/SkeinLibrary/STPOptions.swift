@@ -158,7 +158,7 @@ private func giveCounter(
         switch parameter {
         case .bytesIn: count = record.load64(SocketTable.Record.bytesIn)
         case .bytesOut: count = record.load64(SocketTable.Record.bytesOut)
-        case .bells: count = end.block.load64(Block.bells)
+        case .bells: count = record.load64(SocketTable.Record.bells)
         default: count = record.load64(SocketTable.Record.sleeps)
         }
     }

@@ -8,7 +8,8 @@ struct SkeinCommand: ParsableCommand {
         abstract: "Sockets through what processes share: memory on one host.",
         version: Version.text,
         subcommands: [
-            Run.self, List.self, Why.self, Send.self, Receive.self, Listen.self, Connect.self, Relay.self, Bench.self,
+            Run.self, List.self, Top.self, Why.self, Send.self, Receive.self, Listen.self, Connect.self, Relay.self,
+            Bench.self,
             Version.self,
         ])
 }

@@ -23,6 +23,7 @@ import rule_tests  # noqa: E402,F401
 import run_tests  # noqa: E402,F401
 import stream_tests  # noqa: E402,F401
 import table_tests  # noqa: E402,F401
+import top_tests  # noqa: E402,F401
 import transfer_tests  # noqa: E402,F401
 import why_tests  # noqa: E402,F401
 

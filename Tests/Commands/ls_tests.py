@@ -14,7 +14,7 @@ from tables import (BY_RULE, CLIENT, FREE, HEADER, LISTENING, MAGIC, NONE, NOT_U
 EMPTY = {"sockets": [], "totals": {"memory_connections": 0, "tcp_connections": 0, "memory_bytes_in": 0, "memory_bytes_out": 0},
          "fall_backs": []}
 FIELDS = {"state": "established", "carrier": "memory", "reason": None, "bytes_in": 0, "bytes_out": 0, "waiting_in": None,
-          "waiting_out": None}
+          "waiting_out": None, "bells": 0, "spins": 0}
 IDLE = {"waiting_in": 0, "waiting_out": 0}
 
 
@@ -54,7 +54,7 @@ def _(folder):
     with sockets(3) as (web, redis, late):
         image = table(
             record(redis, SERVER, local=(four("127.0.0.1"), 6379), peer=(four("127.0.0.1"), 40001), incoming=11, outgoing=22,
-                   program=b"redis"),
+                   bells=33, spins=44, program=b"redis"),
             record(web, NONE, LISTENING, local=(bytes(15) + b"\1", 80), peer=(bytes(16), 0), program=b"web"),
             record(late, NONE, LISTENING, carrier=TCP, reason=BY_RULE, local=(four("0.0.0.0"), 81)),
             folder=folder, totals=counters(3, 4, 100, 200, r3=3, r8=1))
@@ -64,11 +64,12 @@ def _(folder):
                     FIELDS | IDLE | {"pid": me, "program": "web", "fd": web, "role": "listener", "state": "listening",
                                      "local": "[::1]:80", "peer": None},
                     FIELDS | {"pid": me, "program": "redis", "fd": redis, "role": "server", "local": "127.0.0.1:6379",
-                              "peer": "127.0.0.1:40001", "bytes_in": 11, "bytes_out": 22},
+                              "peer": "127.0.0.1:40001", "bytes_in": 11, "bytes_out": 22, "bells": 33, "spins": 44},
                     # No TCP socket of the kernel's is behind it.
                     FIELDS | {"pid": me, "program": "prog", "fd": late, "role": "listener", "state": "closed",
                               "local": "0.0.0.0:81", "peer": None, "carrier": "tcp",
-                              "reason": "a rule excludes it (--only, --not)", "bytes_in": None, "bytes_out": None}],
+                              "reason": "a rule excludes it (--only, --not)", "bytes_in": None, "bytes_out": None, "bells": None,
+                              "spins": None}],
                 "totals": {"memory_connections": 3, "tcp_connections": 4, "memory_bytes_in": 111, "memory_bytes_out": 222},
                 "fall_backs": [{"reason": "the listener does not run under skein (start it with 'skein run')", "connections": 3},
                                {"reason": "a rule excludes it (--only, --not)", "connections": 1}]}

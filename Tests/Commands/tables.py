@@ -32,7 +32,7 @@ def checksum(total, words):
 
 
 def record(descriptor, role=CLIENT, state=CONNECTED, carrier=MEMORY, reason=0, local=(four("127.0.0.1"), 40001),
-           peer=(four("127.0.0.1"), 6379), incoming=0, outgoing=0, program=b"prog", family=None, sealed=True):
+           peer=(four("127.0.0.1"), 6379), incoming=0, outgoing=0, bells=0, spins=0, program=b"prog", family=None, sealed=True):
     image = bytearray(RECORD)
     family = family if family is not None else 2 if len(local[0]) == 4 else 10
     struct.pack_into("<QIIIIIIII", image, 8, 0, os.getpid(), state, role, descriptor, carrier, reason, family, local[1])
@@ -40,7 +40,7 @@ def record(descriptor, role=CLIENT, state=CONNECTED, carrier=MEMORY, reason=0, l
     image[64:64 + len(peer[0])] = peer[0]
     struct.pack_into("<I", image, 80, peer[1])
     image[104:104 + len(program)] = program
-    struct.pack_into("<QQ", image, 128, incoming, outgoing)
+    struct.pack_into("<QQQQQ", image, 128, incoming, outgoing, 0, bells, spins)
     if sealed:
         struct.pack_into("<I", image, 0, checksum(0x534B45494E21, struct.unpack_from("<14Q", image, 8)))
     return bytes(image)

@@ -206,6 +206,10 @@ static inline long sk_prlimit_files(uint64_t *soft_and_hard) {
 static inline long sk_prlimit_file_size(uint64_t *soft_and_hard) {
     return sk_syscall6(SYS_prlimit64, 0, 1 /* RLIMIT_FSIZE */, 0, SK_P(soft_and_hard), 0, 0);
 }
+/// A descriptor from which the signals of the mask are read.
+static inline long sk_signalfd(const void *mask, int flags) {
+    return sk_syscall6(SYS_signalfd4, -1, SK_P(mask), 8, flags, 0, 0);
+}
 static inline long sk_getrandom(void *buffer, size_t size) {
     return sk_syscall6(SYS_getrandom, SK_P(buffer), (long)size, 1 /* GRND_NONBLOCK */, 0, 0, 0);
 }

@@ -2,23 +2,26 @@ import SkeinCore
 
 extension Survey {
     /// The answer for scripts. Its names stay; new ones may be added.
-    var json: String {
-        let list = sockets.map(\.json).joined(separator: ",")
+    var json: String { "{\(jsonFields(sockets.map { "{\($0.jsonFields)}" }))}" }
+
+    /// "sockets" with these objects, and what belongs to none of them.
+    func jsonFields(_ sockets: [String]) -> String {
+        let list = sockets.joined(separator: ",")
         let fallBacks = totals.reasons.map { "{\"reason\":\(quoted("\($0.reason.text)")),\"connections\":\($0.count)}" }
-        return "{\"sockets\":[\(list)],\"totals\":\(totals.json),\"fall_backs\":[\(fallBacks.joined(separator: ","))]}"
+        return "\"sockets\":[\(list)],\"totals\":\(totals.json),\"fall_backs\":[\(fallBacks.joined(separator: ","))]"
     }
 }
 
 extension ListedSocket {
-    /// One of "sockets".
-    var json: String {
-        func number(_ value: UInt64?) -> String { value.map { "\($0)" } ?? "null" }
+    /// What stands between the braces of one of "sockets".
+    var jsonFields: String {
         func text(_ value: String?) -> String { value.map(quoted) ?? "null" }
-        return "{\"pid\":\(process.identifier),\"program\":\(quoted(record.program)),\"fd\":\(record.descriptor),"
+        return "\"pid\":\(process.identifier),\"program\":\(quoted(record.program)),\"fd\":\(record.descriptor),"
             + "\"role\":\"\(role)\",\"state\":\"\(state)\",\"local\":\(quoted(local.text)),\"peer\":\(text(peer?.text)),"
             + "\"carrier\":\"\(carrier)\",\"reason\":\(text(reason)),"
             + "\"bytes_in\":\(number(bytesIn)),\"bytes_out\":\(number(bytesOut)),"
-            + "\"waiting_in\":\(number(waitingIn)),\"waiting_out\":\(number(waitingOut))}"
+            + "\"waiting_in\":\(number(waitingIn)),\"waiting_out\":\(number(waitingOut)),"
+            + "\"bells\":\(number(bells)),\"spins\":\(number(spins))"
     }
 }
 
@@ -29,6 +32,9 @@ extension Sums {
             + "\"memory_bytes_in\":\(bytesIn),\"memory_bytes_out\":\(bytesOut)}"
     }
 }
+
+/// A number of JSON, or null for what is not known.
+func number(_ value: UInt64?) -> String { value.map { "\($0)" } ?? "null" }
 
 /// A string of JSON.
 func quoted(_ text: String) -> String {

@@ -15,6 +15,9 @@ struct ListedSocket {
     /// Nil where nobody counts them for us.
     private(set) var bytesIn: UInt64?
     private(set) var bytesOut: UInt64?
+    /// Bells rung for sleepers of the other end, and waits of this one that looking ended; nil for TCP.
+    var bells: UInt64? { record.isOnMemory ? record.bells : nil }
+    var spins: UInt64? { record.isOnMemory ? record.spins : nil }
     /// Bytes that have come and were not read here; bytes sent and not read there. Nil where we can't look.
     private(set) var waitingIn: UInt64?
     private(set) var waitingOut: UInt64?

@@ -17,6 +17,8 @@ struct SocketRecord {
     let peer: Address
     let bytesIn: UInt64
     let bytesOut: UInt64
+    let bells: UInt64
+    let spins: UInt64
     let place: Place
 
     /// Where the bytes of a connection lie.
@@ -73,6 +75,8 @@ struct SocketRecord {
         program = table.text(offset + Record.program, limit: Record.programSize)
         bytesIn = table.word(offset + Record.bytesIn)
         bytesOut = table.word(offset + Record.bytesOut)
+        bells = table.word(offset + Record.bells)
+        spins = table.word(offset + Record.spins)
         place = Place(
             pool: table.word(offset + Record.pool), slot: word(Record.slot), generation: word(Record.generation))
     }

@@ -60,8 +60,12 @@ func columns(of sockets: [ListedSocket]) -> String {
         "PID", "PROGRAM", "FD", "ROLE", "STATE", "LOCAL", "PEER", "IN", "OUT", "UNREAD", "UNSENT", "CARRIER",
     ]
     let numbers: Set = [0, 2, 7, 8, 9, 10]
-    let rows = [head] + sockets.map(cells)
-    let widths = head.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    return aligned([head] + sockets.map(cells), numbers: numbers).joined(separator: "\n")
+}
+
+/// Rows of as many cells each as lines, every column as wide as its widest cell.
+func aligned(_ rows: [[String]], numbers: Set<Int>) -> [String] {
+    let widths = (rows.first ?? []).indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
         row.indices.map { column in
             let padding = String(repeating: " ", count: widths[column] - row[column].count)
@@ -69,7 +73,7 @@ func columns(of sockets: [ListedSocket]) -> String {
             if column == row.count - 1 { return row[column] }
             return numbers.contains(column) ? padding + row[column] : row[column] + padding
         }.joined(separator: "  ")
-    }.joined(separator: "\n")
+    }
 }
 
 /// The line that `skein ls` ends with, for connections that went over TCP; nil when none did.
