@@ -51,7 +51,7 @@ endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
 LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
-.PHONY: all help setup demo test check test-programs bench soak format lint install clean
+.PHONY: all help setup demo test check test-programs bench soak format lint install deb clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -68,6 +68,7 @@ help:
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
 	@echo 'make format, lint    swift format'
 	@echo 'make install         into PREFIX (/usr/local), below DESTDIR'
+	@echo 'make deb             a package for Debian and its like, into build/'
 	@echo 'make clean           removes build/ and .build/'
 
 # --- set-up: what building needs, by apt-get where missing
@@ -234,6 +235,10 @@ endif
 # The loader looks for libraries below /usr/local, and other folders of ld.so.conf, in its cache.
 	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then PATH=$$PATH:/sbin ldconfig; fi
 	@echo 'installed below $(to)'
+
+deb: all
+	@scripts/setup.sh deb
+	@scripts/deb.sh
 
 clean:
 	@rm -rf build .build

@@ -3,8 +3,8 @@
 # `skein run`, over shared memory. Compares checksums and prints both speeds. Leaves nothing behind.
 set -eu
 cd "$(dirname "$0")/.."
-skein=$PWD/build/bin/skein
-[ -x "$skein" ] || { echo "build/bin/skein is missing: run 'make'" >&2; exit 1; }
+skein=${SKEIN_BIN:-$PWD/build/bin/skein}
+[ -x "$skein" ] || { echo "$skein is missing: run 'make'" >&2; exit 1; }
 # The first python3 in PATH may be a shell script that starts another.
 python=/usr/bin/python3
 [ -x $python ] || python=$(command -v python3)
@@ -39,6 +39,8 @@ size=$(stat -c %s "$folder/www/file")
 serve() {
     local name=$1 port= _
     shift
+    # There before it is looked at: the server's own shell may start late.
+    : >"$folder/$name.out"
     "$@" "$python" -u -m http.server --bind 127.0.0.1 --directory "$folder/www" 0 >"$folder/$name.out" 2>"$folder/$name.err" &
     servers="$servers $!"
     for _ in $(seq 200); do

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`) or testing (`setup.sh test`) needs and this machine lacks, by package
-# name through apt-get. Says nothing when all is there. Swift itself it only asks for.
+# Installs what building (`setup.sh build`), testing (`setup.sh test`) or packaging (`setup.sh deb`) needs and this machine
+# lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
 set -eu
 
 # What must be there, and the Debian package that has it: a file, a shared library, or a command.
@@ -27,9 +27,12 @@ pgrep:procps
 spin:spin
 ip:iproute2
 unshare:util-linux"
+deb="
+dpkg-shlibdeps:dpkg-dev"
 
 case ${1:-build} in
 test) wanted=$build$swift$test ;;
+deb) wanted=$build$swift$deb ;;
 *) wanted=$build$swift ;;
 esac
 PATH=$PATH:/usr/sbin:/sbin

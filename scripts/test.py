@@ -64,6 +64,7 @@ STAGES = [
     Stage("models", ["Tests/Models/check.sh"], 900),
     Stage("programs", ["python3", "Tests/Programs/run.py"], 1800, groups=("programs",)),
     Stage("cpython", ["python3", "Tests/Programs/cpython.py"], 3600, groups=("programs",)),
+    Stage("package", ["python3", "Tests/Package/package.py"], 900, groups=("programs",)),
     Stage("benchmarks", ["python3", "Benchmarks/bench.py", "--smoke"], 900, groups=("programs",)),
 ]
 
