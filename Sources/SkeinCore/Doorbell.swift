@@ -67,11 +67,19 @@ extension Endpoint {
     /// Asks the kernel whether any holder of the other end is left.
     package func askKernel(_ descriptor: Int32) {
         unsafe local.pointee.seenHint = peer.load32(Layout.hint)
-        var poll = pollfd(fd: descriptor, events: 0, revents: 0)
+        var poll = pollfd(fd: descriptor, events: bellEvents & ~Int16(POLLIN), revents: 0)
         var now = timespec(tv_sec: 0, tv_nsec: 0)
-        if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 && poll.revents & Int16(POLLHUP | POLLERR) != 0 {
-            set(EndFlag.hungUp)
-        }
+        if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 { noticeHangUp(UInt32(UInt16(bitPattern: poll.revents))) }
+    }
+
+    /// What to ask poll for, to hear a bell or the end.
+    @inline(__always) package var bellEvents: Int16 { has(EndFlag.deaf) ? 0 : Int16(POLLIN) | readHangUp }
+
+    /// Takes in what poll said of the Unix socket. No honest peer ends its sending in the kernel while it lives: one
+    /// that does counts as gone, since the end of file that it leaves behind would be a bell without end.
+    package func noticeHangUp(_ said: UInt32) {
+        let half = said & UInt32(readHangUp) != 0 && !has(EndFlag.deaf)
+        if half || said & UInt32(POLLHUP | POLLERR) != 0 { set(EndFlag.hungUp) }
     }
 
     /// As `noticeHint`, for who may never wait: also asks whenever the coarse clock has ticked. A peer that
@@ -92,6 +100,9 @@ extension Endpoint {
     }
 }
 
+/// Linux's POLLRDHUP, which not every header of the C library has.
+private let readHangUp: Int16 = 0x2000
+
 /// For which of its two counts an end has a sleeper.
 package struct Arms: OptionSet {
     package let rawValue: UInt32
@@ -102,13 +113,43 @@ package struct Arms: OptionSet {
 
 extension Endpoint {
     package func arm(_ arms: Arms) {
-        if arms.contains(.reading) { mine.add32(Layout.readSleepers, 1) }
-        if arms.contains(.writing) { mine.add32(Layout.writeSleepers, 1) }
+        if arms.contains(.reading) {
+            sleepers(.reading).add32(0, 1)
+            mine.add32(Layout.readSleepers, 1)
+        }
+        if arms.contains(.writing) {
+            sleepers(.writing).add32(0, 1)
+            mine.add32(Layout.writeSleepers, 1)
+        }
     }
 
     package func disarm(_ arms: Arms) {
-        if arms.contains(.reading) { mine.subtract32(Layout.readSleepers, 1) }
-        if arms.contains(.writing) { mine.subtract32(Layout.writeSleepers, 1) }
+        if arms.contains(.reading) {
+            mine.subtract32(Layout.readSleepers, 1)
+            sleepers(.reading).subtract32(0, 1)
+        }
+        if arms.contains(.writing) {
+            mine.subtract32(Layout.writeSleepers, 1)
+            sleepers(.writing).subtract32(0, 1)
+        }
+    }
+
+    /// Sleepers of this process alone. The published counts lie where the peer can write: nothing that
+    /// decides about our own memory goes by them.
+    package func sleepersHere(_ kind: Arms) -> UInt32 { sleepers(kind).load32(0) }
+
+    /// For a forked child: whoever sleeps is its parent's.
+    package func forgetSleepers() {
+        sleepers(.reading).store32(0, 0)
+        sleepers(.writing).store32(0, 0)
+    }
+
+    private func sleepers(_ kind: Arms) -> SharedMemory {
+        let place =
+            unsafe kind == .reading
+            ? withUnsafeMutablePointer(to: &local.pointee.readSleepers) { UnsafeMutableRawPointer($0) }
+            : withUnsafeMutablePointer(to: &local.pointee.writeSleepers) { UnsafeMutableRawPointer($0) }
+        return unsafe SharedMemory(place)
     }
 
     /// Whether others of this end sleep too, who may take each other's bells.

@@ -57,6 +57,9 @@ package struct LocalState {
     /// O_ASYNC: armed all the time, so that each arrival rings and the kernel sends SIGIO.
     package var signals = false
     package var spin = Spin()
+    /// Threads of this process that sleep on this end, by what for.
+    package var readSleepers: UInt32 = 0
+    package var writeSleepers: UInt32 = 0
     package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory
@@ -219,6 +222,12 @@ extension Endpoint {
         return urgent != 0 && block.load64(Block.urgentSeen) != urgent && urgent > block.load64(Block.head)
     }
 
+    /// Whether the urgent byte comes next after `count` more bytes: a read ends before it.
+    package func urgentFollows(_ count: Int) -> Bool {
+        let urgent = peer.acquire64(Layout.urgent)
+        return urgent != 0 && urgent &- 1 == block.load64(Block.head) &+ UInt64(count)
+    }
+
     /// Takes the urgent byte out of the stream if the reader stands at it and wants it out of band.
     package func skipUrgent() {
         let urgent = peer.load64(Layout.urgent)
@@ -259,14 +268,21 @@ extension Endpoint {
 extension Endpoint {
     /// Bytes that a write may add now.
     @inline(__always) package func writable() -> Int {
+        var doubts = 0
         while true {
             let tail = block.load64(Block.tail)
             let start = block.load64(Block.switchPosition)
             let head = peerHead(tail: tail)
             let kind = block.load32(Block.writeKind)
             let used = tail &- max(head, start)
-            // Another thread wrote between the loads: look again.
-            if used > UInt64(Layout.capacity(kind)) { continue }
+            if used > UInt64(Layout.capacity(kind)) {
+                // Another thread wrote between the loads: look again. While nobody writes, it is the peer, whose head
+                // went back just when two threads looked at it.
+                if block.load64(Block.tail) == tail { doubts += 1 }
+                if doubts < 64 { continue }
+                set(EndFlag.violated)
+                return 0
+            }
             let room = Layout.capacity(kind) - Int(used)
             let grown = kind == 0 && maySwitch(head: head, tail: tail, start: start) ? Layout.largeCapacity : 0
             return limited(room + grown, unread: tail &- head)

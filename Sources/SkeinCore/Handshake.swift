@@ -263,7 +263,7 @@ extension Endpoint {
     private func giveBack() {
         // A thread that still sleeps on this end must find its own memory when it wakes: neither the state nor
         // the block, nor the slot and its pool, are ever used for anything else.
-        guard mine.load32(Layout.readSleepers) == 0 && mine.load32(Layout.writeSleepers) == 0 else { return }
+        guard sleepersHere(.reading) == 0 && sleepersHere(.writing) == 0 else { return }
         unsafe process.pools.release(
             local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
             reusable: local.pointee.wasAlone && local.pointee.wasConnected)

@@ -21,8 +21,10 @@ package struct Pool {
     package var live: Int32 = 0
     package var owner: Int32 = 0
     package var lastUsed: UInt64 = 0
-    /// The client: generation in use of each slot (0 never).
+    /// The client: generation in use of each slot (0 never), and behind those the one that it has released.
+    /// The header says that too, where the server could write it.
     package var generations: UnsafeMutablePointer<UInt32>?
+    static let generationsSize = 2 * Layout.poolMaximumSlots * 4
     package var cursor: Int32 = 0
 
     package init() {}
@@ -81,7 +83,7 @@ package struct PoolSet {
             let slot = (pool.cursor + step) % pool.slots
             let generation = unsafe pool.generations![Int(slot)]
             let free =
-                pool.header.acquire32(Layout.released(slot: Int(slot), end: 0)) == generation
+                unsafe pool.generations![Layout.poolMaximumSlots + Int(slot)] == generation
                 && pool.header.acquire32(Layout.released(slot: Int(slot), end: 1)) == generation
             guard free else { continue }
             let next = generation &+ 1 == 0 ? 1 : generation &+ 1
@@ -108,7 +110,7 @@ package struct PoolSet {
         guard fileSizeLimit() >= UInt64(pool.size), sk_ftruncate(descriptor, pool.size) == 0,
             sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
             let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor),
-            let generations = unsafe allocate(Layout.poolMaximumSlots * 4)
+            let generations = unsafe allocate(Pool.generationsSize)
         else {
             _ = sk_close(descriptor)
             return nil
@@ -152,11 +154,12 @@ package struct PoolSet {
         pool.inode = inode
         pool.device = UInt64(status.st_dev)
         pool.user = user
+        // Fails where the client has sealed it against our writing.
+        guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
         if unsafe process.keepsMemory {
             pool.kept = hiddenCopy(of: descriptor)
             if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
         }
-        guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
         unsafe pool.base = unsafe base
         unsafe pool.owner = process.processIdentifier
         unsafe pools![Int(index)] = pool
@@ -170,7 +173,11 @@ package struct PoolSet {
     package mutating func release(_ index: Int32, slot: Int32, end: Int, generation: UInt32, reusable: Bool) {
         unsafe pools![Int(index)].live -= 1
         unsafe pools![Int(index)].lastUsed = sk_now()
-        if reusable { self[index].header.release32(Layout.released(slot: Int(slot), end: end), generation) }
+        guard reusable else { return }
+        self[index].header.release32(Layout.released(slot: Int(slot), end: end), generation)
+        if end == 0, let own = unsafe self[index].generations {
+            unsafe own[Layout.poolMaximumSlots + Int(slot)] = generation
+        }
         // Never unmapped at once: another thread of a careless program may still be inside it.
     }
 
@@ -217,7 +224,7 @@ package struct PoolSet {
             close(pool.descriptor)
             close(pool.kept)
             if let generations = unsafe pool.generations {
-                unsafe _ = sk_munmap(generations, Layout.poolMaximumSlots * 4)
+                unsafe _ = sk_munmap(generations, Pool.generationsSize)
             }
             unsafe pools![Int(oldest)] = Pool()
             return oldest

@@ -216,14 +216,15 @@ extension EpollSet {
         let end = unsafe Endpoint(member.local!)
         let descriptor = unsafe end.local.pointee.descriptor
         var said = kernelSaid
-        if said & (pollHangUp | pollError) != 0 {
+        let gone = pollHangUp | pollError | pollReadHangUp
+        if said & gone != 0 {
             // The event may be of an end that had this place before.
             end.askKernel(descriptor)
-            if !end.has(EndFlag.hungUp) { said &= ~(pollHangUp | pollError) }
+            if !end.has(EndFlag.hungUp) { said &= ~gone }
         }
         _ = end.afterKernel(said)
         if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
-        if said & (pollHangUp | pollError) != 0 {
+        if said & gone != 0 {
             leaveKernel(index)
         } else if end.has(EndFlag.deaf) {
             // Nothing but the hang-up is told there any more.

@@ -331,7 +331,10 @@ private func afterForkInChild() {
     forgetDeparted()
     unsafe forEachSet { unsafe $0.pointee.forgetArms() }
     // What its parent armed stays the parent's.
-    eachEnd { end in unsafe end.local.pointee.signals = false }
+    eachEnd { end in
+        unsafe end.local.pointee.signals = false
+        end.forgetSleepers()
+    }
     shareRecords()
 }
 

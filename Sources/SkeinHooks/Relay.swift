@@ -122,6 +122,7 @@ private func runRelay(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ g
     unsafe process.spinPolicy = .off
     unsafe end.local.pointee.record = withProcessLock { unsafe process.table.claim() }
     installEndpoint(end, kept)
+    end.forgetSleepers()
     unsafe end.local.pointee.registrations = 0
     var word: UInt8 = 0
     let told = unsafe sk_read(wait, &word, 1)

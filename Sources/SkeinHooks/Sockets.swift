@@ -358,7 +358,7 @@ private func acceptFromMemory(
         _ = sk_close(waiting)
         return unsafe acceptFromMemory(socket, address, length, flags)
     }
-    while true {
+    for _ in 0..<strangersAtOnce {
         let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
         guard accepted >= 0 else {
             return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted
@@ -370,7 +370,12 @@ private func acceptFromMemory(
         case .again: unsafe keepPending(socket, descriptor)
         }
     }
+    return -Int(ECONNABORTED)
 }
+
+/// How many that say no hello, or a wrong one, an accept turns away before its program has a word again: others
+/// may connect without end, and ECONNABORTED makes programs ask anew.
+private let strangersAtOnce = 64
 
 private func isReadable(_ descriptor: Int32) -> Bool {
     var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)

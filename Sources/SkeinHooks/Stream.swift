@@ -115,7 +115,7 @@ extension Endpoint {
             if total == 0 && readable() > 0 { return 0 }
             if done > 0
                 && (flags & Flag.waitAll == 0 || done == total
-                    || (flags & Flag.peek != 0 && done >= Layout.smallCapacity))
+                    || (flags & Flag.peek != 0 && (done >= Layout.smallCapacity || urgentFollows(done))))
             {
                 break
             }
@@ -181,11 +181,8 @@ extension Endpoint {
             }
             done += taken
             skip = 0
-            if taken < wanted {
-                // A run may end early at an urgent byte or a change of ring: a second look is cheap.
-                if taken == 0 || readable() <= (flags & Flag.peek != 0 ? done : 0) { break }
-                if block.load64(Block.urgentSeen) != peer.load64(Layout.urgent) { break }
-            }
+            // Whatever has come since belongs behind these bytes, not into the next vector.
+            if taken < wanted { break }
         }
         return done
     }
@@ -308,11 +305,13 @@ extension Endpoint {
 
     /// Bytes that the next write takes at once, after waiting for some; minus the errno when it must not wait.
     func waitForRoom(_ descriptor: Int32, dontWait: Bool) -> Int {
+        var deadline: UInt64 = 0
         while true {
             let room = writable()
             if room > 0 || ending().reset || has(EndFlag.hungUp) { return max(room, 1) }
             if dontWait || has(EndFlag.nonBlocking) { return -Int(EAGAIN) }
-            let error = waitUntil(descriptor, reading: false, deadline: deadline(Block.sendTimeout))
+            if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
+            let error = waitUntil(descriptor, reading: false, deadline: deadline)
             if error != 0 { return -Int(error) }
         }
     }
@@ -345,7 +344,9 @@ extension Endpoint {
     /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes
     /// a sleeper without it is the end of reading in the kernel, which costs the bells from then on.
     private func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
-        let sleepers = mine.load32(kind == .reading ? Layout.readSleepers : Layout.writeSleepers)
+        // The published count covers other processes of this end; the peer may have changed it.
+        let published = mine.load32(kind == .reading ? Layout.readSleepers : Layout.writeSleepers)
+        let sleepers = max(published, sleepersHere(kind))
         if sleepers == 0 { return }
         let inSets = unsafe local.pointee.registrations > 0 ? wakeSets(of: local, kind) : 0
         if sleepers <= inSets || has(EndFlag.deaf) { return }
@@ -385,6 +386,8 @@ extension Endpoint {
 
     /// Waits until reading or writing has something to do. 0, or the errno that ends the call.
     private func waitUntil(_ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64) -> Int32 {
+        // A peer that promises something again and again, and has nothing, must not outlast the deadline.
+        if deadline != UInt64.max && sk_now() >= deadline { return EAGAIN }
         let needed = min(needed, Layout.smallCapacity)
         noticeHint(descriptor)
         if unsafe local.pointee.spin.wait(
@@ -426,7 +429,7 @@ extension Endpoint {
         // In company one sleeper may take the bell of another: nobody sleeps long then.
         let nanoseconds = company ? min(deadline - now, companyLimit) : deadline - now
         var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
-        var item = pollfd(fd: descriptor, events: has(EndFlag.deaf) ? 0 : Int16(POLLIN), revents: 0)
+        var item = pollfd(fd: descriptor, events: bellEvents, revents: 0)
         let result = unsafe withUnsafeMutablePointer(to: &item) { item in
             unsafe withUnsafePointer(to: &timeout) {
                 unsafe Sleep(.poll(item, 1, $0, nil), armed: .end(local, own)).run()
@@ -434,9 +437,8 @@ extension Endpoint {
         }
         if result < 0 { return Int32(-result) }
         if result > 0 {
-            if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
-                set(EndFlag.hungUp)
-            } else if !isReady(reading, needed) {
+            noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
+            if !has(EndFlag.hungUp) && !isReady(reading, needed) {
                 if !drain(descriptor, for: own, own: own) { letOthersRun() }
             }
         }

@@ -203,7 +203,7 @@ private func fill(_ work: inout PollWork, _ items: UnsafeMutablePointer<pollfd>,
     for index in 0..<count {
         if let end = work.end(index) {
             let gone = end.has(EndFlag.hungUp)
-            unsafe work.add(gone ? -1 : items[index].fd, end.has(EndFlag.deaf) ? 0 : Int16(POLLIN), owner: index)
+            unsafe work.add(gone ? -1 : items[index].fd, end.bellEvents, owner: index)
         } else {
             unsafe work.add(items[index].fd, items[index].events, owner: index)
         }
@@ -282,7 +282,7 @@ private func merge(
 extension Endpoint {
     /// Takes in what the kernel said of the Unix socket, and returns how the end stands.
     func afterKernel(_ said: UInt32) -> UInt32 {
-        if said & (pollHangUp | pollError) != 0 { set(EndFlag.hungUp) }
+        noticeHangUp(said)
         return readiness()
     }
 }

@@ -160,8 +160,8 @@ private func connectAgain(_ end: Endpoint, _ descriptor: Int32) -> Int32 {
 extension Endpoint {
     /// Sleeps until the server has accepted. 0, or the errno: EAGAIN at the deadline.
     fileprivate func awaitAcceptance(_ descriptor: Int32, deadline: UInt64) -> Int32 {
-        mine.add32(Layout.readSleepers, 1)
-        defer { mine.subtract32(Layout.readSleepers, 1) }
+        arm(.reading)
+        defer { disarm(.reading) }
         while true {
             fullFence()
             if isAccepted() { return 0 }
@@ -178,14 +178,11 @@ extension Endpoint {
             if now >= deadline { return EAGAIN }
             let left = deadline - now
             var timeout = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-            var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            var item = pollfd(fd: descriptor, events: bellEvents, revents: 0)
             let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
             if result < 0 { return Int32(-result) }
-            if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
-                set(EndFlag.hungUp)
-            } else if result > 0 && !isAccepted() {
-                drain(descriptor)
-            }
+            noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
+            if result > 0 && !isAccepted() { drain(descriptor) }
         }
     }
 }

@@ -187,20 +187,17 @@ extension Endpoint {
         mine.or32(Layout.state, EndState.finished)
         wakeReader(descriptor)
         let deadline = sk_now() &+ UInt64(limit) * 1_000_000
-        mine.add32(Layout.writeSleepers, 1)
-        defer { mine.subtract32(Layout.writeSleepers, 1) }
+        arm(.writing)
+        defer { disarm(.writing) }
         while !isRead() {
             let now = sk_now()
             if now >= deadline { return false }
             let left = deadline - now
             var timeout = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-            var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            var item = pollfd(fd: descriptor, events: bellEvents, revents: 0)
             guard unsafe sk_ppoll(&item, 1, &timeout, nil) > 0 else { continue }
-            if UInt32(UInt16(bitPattern: item.revents)) & (pollHangUp | pollError) != 0 {
-                set(EndFlag.hungUp)
-            } else if !isRead() {
-                drain(descriptor)
-            }
+            noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
+            if !isRead() { drain(descriptor) }
         }
         return true
     }

@@ -290,6 +290,13 @@ def _(folder):
             one_line(err, f"{len(bad)} damaged records")
 
 
+@test("a table with nothing but records in the middle of a change holds up nobody")
+def _(folder):
+    with sockets(1) as (fd,), held(table(*[record(fd, sealed=False)] * 20000, record(fd), folder=folder)):
+        # Each of them could be looked at for 20 ms: the harness's watchdog is shorter than all of them together.
+        assert [one["fd"] for one in ls(folder, warnings=1)[0]["sockets"]] == [fd]
+
+
 @test("a reason that only another version knows is shown as a number")
 def _(folder):
     with sockets(1) as (fd,), held(table(record(fd, carrier=TCP, reason=23), folder=folder, totals=counters(r23=1))):

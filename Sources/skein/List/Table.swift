@@ -56,6 +56,8 @@ struct Table {
 
     /// Looks, a millisecond apart, at what may be in the middle of a change.
     private static let patience = 20
+    /// Second looks that are left for the whole table: noise in all of it must not hold up who reads it.
+    private var looks = 200
 
     private mutating func readRecords(_ file: borrowing File, of process: Process) {
         let block = 1 << 20
@@ -78,7 +80,8 @@ struct Table {
     /// Looks at a record again. Without a checksum it is in the middle of a change, and no damage.
     private mutating func again(_ file: borrowing File, at offset: Int, of process: Process) -> SocketRecord? {
         var isSealed = true
-        for round in 0..<Table.patience where !isSealed || round < 3 {
+        for round in 0..<Table.patience where (!isSealed || round < 3) && looks > 0 {
+            looks -= 1
             let body = file.read(at: offset, count: SocketTable.recordSize)
             if body.word(SocketTable.Record.state) == SocketTable.State.free { return nil }
             if let record = SocketRecord(body, at: 0, of: process) { return record }
