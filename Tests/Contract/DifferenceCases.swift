@@ -109,8 +109,7 @@ enum DifferenceCases {
         let listener = try face.listener(family)
         let sock = try face.waiting(family)
         let worker = Worker { sock.connect(listener.address) }
-        pause(milliseconds: 30)
-        worker.signal(SIGUSR1)
+        worker.interrupt(SIGUSR1)
         return (listener, sock, worker)
     }
 

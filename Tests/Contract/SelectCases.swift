@@ -148,8 +148,7 @@ enum SelectCases {
         return paired(sentence) { first, second in
             SignalCount.start(SIGUSR1, flags: restart ? SA_RESTART : 0)
             let worker = Worker { sleeper.call(first) }
-            pause(milliseconds: 30)
-            worker.signal(SIGUSR1)
+            worker.interrupt(SIGUSR1)
             if goesOn {
                 pause(milliseconds: 20)
                 try expect(second.write("x"), 1)
@@ -163,8 +162,7 @@ enum SelectCases {
     private static func interruptedAccept(_ listener: Listener) throws -> Worker<Outcome> {
         SignalCount.start(SIGUSR1, flags: 0)
         let worker = Worker { Outcome(listener.sock.face.accept(listener.sock.fd, nil, nil)) }
-        pause(milliseconds: 30)
-        worker.signal(SIGUSR1)
+        worker.interrupt(SIGUSR1)
         return worker
     }
 
@@ -193,7 +191,7 @@ enum SelectCases {
         + paired("a blocked write, interrupted by a signal, returns what it had sent") { first, second in
             SignalCount.start(SIGUSR1, flags: 0)
             let worker = SendCases.blockedWrite(first)
-            worker.signal(SIGUSR1)
+            worker.interrupt(SIGUSR1)
             let sent = try worker.join().value
             try expect(sent > 0 && sent < 64 << 20, "a part of 64 MiB", got: "\(sent)")
             try SendCases.drain(second, sent)
@@ -203,8 +201,7 @@ enum SelectCases {
             try expect(second.write("abc"), 3)
             let worker = Worker { first.recv(9, Msg.waitAll) }
             while first.unreadCount() != 0 { pause(milliseconds: 1) }
-            pause(milliseconds: 20)
-            worker.signal(SIGUSR1)
+            worker.interrupt(SIGUSR1)
             try expect(worker.join(), "abc")
         }
         + paired("ppoll lets in a blocked signal while it waits, and blocks it again") { first, _ in

@@ -1,5 +1,6 @@
 import CContract
 import Glibc
+import Synchronization
 
 /// A case about one connection, once each way: the first family with `first` the client, the second with `first` the
 /// accepted end.
@@ -70,6 +71,8 @@ final class Worker<Result: Sendable>: Sendable {
     private let box: Box
 
     fileprivate final class Box: @unchecked Sendable {
+        /// The kernel's number of the thread; 0 until it runs.
+        let number = Atomic<Int32>(0)
         // Written by the thread before its end, read after pthread_join: that orders the two.
         var result: Swift.Result<Result, any Error>?
         let body: @Sendable () throws -> Result
@@ -96,7 +99,28 @@ final class Worker<Result: Sendable>: Sendable {
         return try box.result!.get()
     }
 
-    func signal(_ number: Int32) { pthread_kill(thread, number) }
+    /// Sends the thread a signal once it sleeps: one that comes before the call that it is to interrupt is lost.
+    func interrupt(_ signal: Int32) {
+        while !isAsleep() || !isStillAsleep() { pause(milliseconds: 1) }
+        pthread_kill(thread, signal)
+    }
+
+    /// A thread that begins may sleep for an instant, for a lock of the allocator.
+    private func isStillAsleep() -> Bool {
+        pause(milliseconds: 2)
+        return isAsleep()
+    }
+
+    private func isAsleep() -> Bool {
+        let file = open("/proc/self/task/\(box.number.load(ordering: .acquiring))/stat", O_RDONLY)
+        guard file >= 0 else { return false }
+        defer { close(file) }
+        var text = [UInt8](repeating: 0, count: 256)
+        let count = read(file, &text, text.count)
+        // The state follows the name, which is in brackets.
+        guard let bracket = text.prefix(max(0, count)).lastIndex(of: UInt8(ascii: ")")) else { return false }
+        return text[bracket...].dropFirst(2).first == UInt8(ascii: "S")
+    }
 }
 
 fileprivate protocol Runnable: AnyObject {
@@ -104,7 +128,10 @@ fileprivate protocol Runnable: AnyObject {
 }
 
 extension Worker.Box: Runnable {
-    func run() { result = Swift.Result { try body() } }
+    func run() {
+        number.store(gettid(), ordering: .releasing)
+        result = Swift.Result { try body() }
+    }
 }
 
 /// A byte that depends on its position, so that a lost, doubled or swapped piece shows.

@@ -27,6 +27,7 @@ static const int cxMsgWaitForOne = 0x10000;
 // The Glibc module is built without _GNU_SOURCE; these declarations agree with glibc's own.
 struct cx_mmsghdr { struct msghdr header; unsigned int length; };
 extern int accept4(int, struct sockaddr *, socklen_t *, int);
+extern pid_t gettid(void);
 extern int dup3(int, int, int);
 extern const char *strerrorname_np(int);
 extern int ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
