@@ -172,6 +172,7 @@ package enum Flag {
     package static let peek: Int = 2
     package static let outOfBand: Int = 1
     package static let waitAll: Int = 0x100
+    package static let waitForOne: Int = 0x10000
     package static let truncate: Int = 0x20
     package static let errorQueue: Int = 0x2000
     package static let nonBlock: Int32 = 0o4000

@@ -36,10 +36,6 @@ package struct OtherOptions {
 
     package func value(_ level: Int32, _ name: Int32) -> Int32? {
         for index in 0..<count where levels[index] == level && names[index] == name { return values[index] }
-        switch (level, name) {
-        case (0, 2): return 64  // IP_TTL
-        case (6, 8): return 60  // TCP_LINGER2
-        default: return nil
-        }
+        return nil
     }
 }

@@ -129,6 +129,7 @@ private func adoptSet(
     guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
         return unsafe Int32(finish(sk_epoll_pwait2(epoll, events, maximum, timeout, mask)))
     }
+    if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(of: timeout), mask)))
 }
 

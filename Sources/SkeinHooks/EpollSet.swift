@@ -77,6 +77,9 @@ struct Member {
 
 let epollOneShot: UInt32 = 1 << 30
 let epollEdge: UInt32 = 1 << 31
+private let epollExclusive: UInt32 = 1 << 28
+/// IN, OUT, ERR, HUP, WAKEUP, ET: what goes with EPOLLEXCLUSIVE.
+private let epollWithExclusive: UInt32 = epollExclusive | epollEdge | 1 << 29 | 0x1d
 /// Marks events of the kernel's set that are ours: never the upper half of a pointer or a small number.
 let token: UInt64 = 0x534b_4e45_0000_0000
 
@@ -159,6 +162,9 @@ extension EpollSet {
 
     /// EPOLL_CTL_ADD of a descriptor of ours. 0 or minus the errno.
     mutating func add(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+        if events & epollExclusive != 0, unsafe events & ~epollWithExclusive != 0 || epollSet(descriptor) != nil {
+            return -Int(EINVAL)
+        }
         if find(descriptor) != nil { return -Int(EEXIST) }
         guard let index = newMember(for: descriptor) else { return -Int(ENOMEM) }
         let result = add(descriptor, events, data, at: index)
@@ -254,7 +260,9 @@ extension EpollSet {
     }
 
     mutating func modify(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+        if events & epollExclusive != 0 { return -Int(EINVAL) }
         guard let index = find(descriptor) else { return -Int(ENOENT) }
+        if unsafe members![index].events & epollExclusive != 0 { return -Int(EINVAL) }
         if unsafe members![index].kind == .stream {
             let result = control(3, descriptor, events, data)
             if result != 0 { return result }

@@ -118,7 +118,8 @@ private func closeHolder(_ holder: Int32) {
     if unsafe descriptorTable == nil {
         return real.closeRange?(first, last, flags) ?? Int32(finish(sk_close_range(first, last, flags)))
     }
-    guard first <= last else { return Int32(finish(-Int(EINVAL))) }
+    let known: Int32 = 2 /* CLOSE_RANGE_UNSHARE */ | 4 /* CLOSE_RANGE_CLOEXEC */
+    guard first <= last, flags & ~known == 0 else { return Int32(finish(-Int(EINVAL))) }
     return Int32(finish(closeRange(first, last, flags)))
 }
 
@@ -292,6 +293,10 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
         case 0x5411 /* SIOCOUTQ */:
             unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.unsent()), as: Int32.self)
             return 0
+        case 0x894B /* SIOCOUTQNSD */:
+            // What is written is with the peer at once.
+            unsafe argument.storeBytes(of: 0, as: Int32.self)
+            return 0
         case 0x8905 /* SIOCATMARK */:
             unsafe argument.storeBytes(of: end.atMark() ? 1 : 0, as: Int32.self)
             return 0
@@ -299,6 +304,14 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
         }
     }
     return unsafe sk_ioctl(descriptor, number, argument)
+}
+
+@c(sockatmark) public func hookAtMark(_ descriptor: Int32) -> Int32 {
+    var isAtMark: Int32 = 0
+    let result = unsafe withUnsafeMutablePointer(to: &isAtMark) {
+        unsafe hookIoctl(descriptor, 0x8905 /* SIOCATMARK */, UnsafeMutableRawPointer($0))
+    }
+    return result < 0 ? result : isAtMark
 }
 
 // MARK: fork

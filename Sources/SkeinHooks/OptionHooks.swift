@@ -60,6 +60,7 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
     _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
 ) -> Int32 {
     if let end = endpoint(descriptor) { return unsafe Int32(finish(setOption(end, level, name, value, length))) }
+    if unsafe refusesZeroCopy(descriptor, level, name, value, length) { return Int32(finish(-Int(ENOPROTOOPT))) }
     let result = unsafe real.setsockopt!(descriptor, level, name, value, length)
     if result != 0 && level != SOL_SOCKET && relayAddresses(descriptor) != nil { return 0 }
     guard result == 0, let socket = unsafe streamSocket(descriptor), let value = unsafe value else { return result }
@@ -71,11 +72,34 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
         unsafe remember(socket, .lingerOn, value.loadUnaligned(as: Int32.self))
         unsafe remember(socket, .lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
     } else if let option = ourOption(level, name), length >= 4 {
-        unsafe remember(socket, option, shown(option, value.loadUnaligned(as: Int32.self)))
-    } else if length >= 4 {
-        unsafe socket.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self))
+        unsafe remember(socket, option, number(of: descriptor, level, name) ?? value.loadUnaligned(as: Int32.self))
+    } else if length >= 4, let shown = number(of: descriptor, level, name) {
+        unsafe socket.pointee.otherOptions.set(level, name, shown)
     }
     return result
+}
+
+/// What the kernel says of a socket's option, where that is a number.
+private func number(of descriptor: Int32, _ level: Int32, _ name: Int32) -> Int32? {
+    var value: Int32 = 0
+    var length: UInt32 = 4
+    guard unsafe sk_getsockopt(descriptor, level, name, &value, &length) == 0, length == 4 else { return nil }
+    return value
+}
+
+/// Nobody would tell a program that its bytes have been sent from where they lie: it must not wait for that. A
+/// connection that is TCP already may have it.
+private func refusesZeroCopy(
+    _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
+) -> Bool {
+    guard level == SOL_SOCKET, name == 60 /* SO_ZEROCOPY */, length >= 4, let value = unsafe value,
+        unsafe value.loadUnaligned(as: Int32.self) == 1, unsafe streamSocket(descriptor) != nil
+    else { return false }
+    var raw = InlineArray<4, UInt64>(repeating: 0)
+    var room: UInt32 = 32
+    return unsafe withUnsafeMutableBytes(of: &raw) {
+        unsafe sk_getpeername(descriptor, $0.baseAddress!, &room) != 0
+    }
 }
 
 private func remember(_ socket: UnsafeMutablePointer<StreamSocket>, _ option: Option, _ value: Int32) {
@@ -83,12 +107,14 @@ private func remember(_ socket: UnsafeMutablePointer<StreamSocket>, _ option: Op
     unsafe socket.pointee.options[option.rawValue] = value
 }
 
-/// The value that getsockopt gives back for one that was set.
-private func shown(_ option: Option, _ value: Int32) -> Int32 {
+/// The value that getsockopt gives back for one that was set; nil where TCP takes no such value.
+private func shown(_ option: Option, _ value: Int32) -> Int32? {
     switch option {
-    case .sendBuffer: max(min(value, 1 << 29) &* 2, 4608)
-    case .receiveBuffer: max(min(value, 1 << 29) &* 2, 2304)
     case .noDelay, .keepAlive, .reuseAddress, .oobInline, .cork: value != 0 ? 1 : 0
+    case .keepIdle, .keepInterval: 1...32767 ~= value ? value : nil
+    case .keepCount: 1...127 ~= value ? value : nil
+    case .userTimeout: value >= 0 ? value : nil
+    case .receiveLowWater: value < 0 ? Int32.max : max(value, 1)
     default: value
     }
 }
@@ -108,19 +134,58 @@ private func setOption(
         unsafe end.setOption(.lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
         return 0
     }
-    if let option = ourOption(level, name) {
-        guard length >= 4 else { return -Int(EINVAL) }
-        unsafe end.change(option, shown(option, value.loadUnaligned(as: Int32.self)))
+    let option = ourOption(level, name)
+    if let option, option != .sendBuffer && option != .receiveBuffer {
+        guard length >= 4, let shown = unsafe shown(option, value.loadUnaligned(as: Int32.self)) else {
+            return -Int(EINVAL)
+        }
+        end.change(option, shown)
         return 0
     }
-    // SO_TYPE, SO_ERROR, SO_ACCEPTCONN, SO_PROTOCOL and SO_DOMAIN can only be read.
-    if level == 1 && (name == 3 || name == 4 || name == 30 || name == 38 || name == 39 || name > 82) {
-        return -Int(ENOPROTOOPT)
+    return unsafe setAsTCP(end, option, level, name, value, length)
+}
+
+/// An option of which TCP alone knows what may be set and what is shown then (a system's limits, names of
+/// congestion controls, privileges). Most do nothing in memory.
+private func setAsTCP(
+    _ end: Endpoint, _ option: Option?, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer, _ length: UInt32
+) -> Int {
+    switch (level, name) {
+    case (6, 31 /* TCP_ULP */): return -Int(ENOENT)
+    case (6, 19 /* TCP_REPAIR */): return -Int(EPERM)
+    case (1, 60 /* SO_ZEROCOPY */):
+        if unsafe length >= 4 && value.loadUnaligned(as: Int32.self) == 1 { return -Int(ENOPROTOOPT) }
+    case (6, 12 /* TCP_QUICKACK */):
+        // Set before each read by some: not worth a question.
+        guard length >= 4 else { return -Int(EINVAL) }
+        unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self) & 1)
+        return 0
+    default: break
     }
-    if level == 6 && name > 60 { return -Int(ENOPROTOOPT) }
-    if length >= 4 { unsafe end.local.pointee.otherOptions.set(level, name, value.loadUnaligned(as: Int32.self)) }
-    // Options without a meaning in memory (TOS, MARK, QUICKACK, congestion control) are taken and do nothing.
-    return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : -Int(ENOPROTOOPT)
+    let asked = withTCPSocket(like: end) { socket in
+        let result = unsafe sk_setsockopt(socket, level, name, value, length)
+        return (result: result, shown: result == 0 ? number(of: socket, level, name) : nil)
+    }
+    if let asked, asked.result < 0 { return asked.result }
+    guard let shown = unsafe asked == nil && length >= 4 ? value.loadUnaligned(as: Int32.self) : asked?.shown else {
+        return 0
+    }
+    if let option {
+        end.change(option, shown)
+    } else {
+        unsafe end.local.pointee.otherOptions.set(level, name, shown)
+    }
+    return 0
+}
+
+/// Asks a TCP socket that is nobody's. nil where none can be had: behind a seccomp filter, or without a descriptor.
+private func withTCPSocket<Result>(like end: Endpoint, _ ask: (Int32) -> Result) -> Result? {
+    if unsafe process.isConfined { return nil }
+    let family = Int32(end.block.load32(Block.family)) == AF_INET6 ? AF_INET6 : AF_INET
+    let made = sk_socket(family, 1 | Flag.closeOnExec, 0)
+    guard made >= 0 else { return nil }
+    defer { _ = sk_close(Int32(made)) }
+    return ask(Int32(made))
 }
 
 @c(getsockopt) public func hookGetOption(
@@ -130,6 +195,7 @@ private func setOption(
     guard let end = endpoint(descriptor), let value = unsafe value, let length = unsafe length else {
         return unsafe getKernelOption(descriptor, level, name, value, length)
     }
+    if unsafe length.pointee > UInt32(Int32.max) { return Int32(finish(-Int(EINVAL))) }
     if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
         let nanoseconds = end.block.load64(isReceiveTimeout(level, name) ? Block.receiveTimeout : Block.sendTimeout)
         return unsafe give(value, length, Int(nanoseconds / 1_000_000_000), Int(nanoseconds % 1_000_000_000 / 1000))
@@ -139,9 +205,33 @@ private func setOption(
         var pair = (end.option(.lingerOn), end.option(.lingerSeconds))
         return unsafe withUnsafeBytes(of: &pair) { unsafe give(value, length, $0.baseAddress!, 8) }
     }
+    if level == 0 && name == 4, let text = text(of: level, name) { return unsafe give(value, length, text) }
+    if level == 1 && name == 28 /* SO_PEERNAME */ { return unsafe givePeerName(end, value, length) }
+    if level == 1 && (name == 57 /* SO_COOKIE */ || name == 71 /* SO_NETNS_COOKIE */) {
+        // The kernel counts the socket beneath like any other.
+        return unsafe Int32(finish(sk_getsockopt(descriptor, level, name, value, length)))
+    }
+    if var answer = integerOption(end, level, name) {
+        return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
+    }
+    let asked = withTCPSocket(like: end) { unsafe sk_getsockopt($0, level, name, value, length) }
+    if let asked { return Int32(finish(asked)) }
     if let text = text(of: level, name) { return unsafe give(value, length, text) }
-    guard var answer = integerOption(end, level, name) else { return Int32(finish(-Int(ENOPROTOOPT))) }
-    return unsafe withUnsafeBytes(of: &answer) { unsafe give(value, length, $0.baseAddress!, 4) }
+    return Int32(finish(-Int(ENOPROTOOPT)))
+}
+
+/// SO_PEERNAME: the address, for who has no room for more than an address.
+private func givePeerName(
+    _ end: Endpoint, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>
+) -> Int32 {
+    let address = end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+    let room = unsafe length.pointee
+    var size: UInt32 = 0
+    unsafe address.store(value, &size)
+    guard room <= size else { return Int32(finish(-Int(EINVAL))) }
+    unsafe address.store(value, length)
+    unsafe length.pointee = room
+    return 0
 }
 
 /// Options that are no number: none of IP's options is set (sshd refuses a connection that has some), and
@@ -181,7 +271,6 @@ private func getKernelOption(
 private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> Int32? {
     if let option = ourOption(level, name) { return end.option(option) }
     if let other = unsafe end.local.pointee.otherOptions.value(level, name) { return other }
-    if (level == 1 && name > 90) || (level == 6 && name > 60) { return nil }
     switch (level, name) {
     case (1, 3): return 1  // SO_TYPE: SOCK_STREAM
     case (1, 4):  // SO_ERROR
@@ -192,9 +281,18 @@ private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> In
     case (1, 39): return Int32(end.block.load32(Block.family))  // SO_DOMAIN
     case (6, 12): return 1  // TCP_QUICKACK
     case (6, 2): return 65483  // TCP_MAXSEG of loopback
-    case (41, 26): return 0  // IPV6_V6ONLY
-    default: return level == 0 || level == 1 || level == 6 || level == 41 ? 0 : nil
+    case (0, 14): return 65535  // IP_MTU of loopback
+    case (41, 24): return end.block.load32(Block.family) == UInt32(AF_INET6) ? 65536 : nil  // IPV6_MTU
+    case (6, 10): return 65536  // TCP_WINDOW_CLAMP
+    case (1, 49): return processor(of: end)  // SO_INCOMING_CPU
+    default: return nil
     }
+}
+
+/// Where the peer ran when it last read or wrote.
+private func processor(of end: Endpoint) -> Int32 {
+    let published = Int32(truncatingIfNeeded: end.peer.load32(Layout.processor))
+    return published > 0 ? published - 1 : sk_cpu()
 }
 
 /// The number that TCP gives the state: established, close-wait, fin-wait-2, closed.

@@ -14,7 +14,7 @@ struct RealFunctions {
     typealias Vector = @convention(c) (Int32, UnsafePointer<iovec>?, Int32) -> Int
     typealias Message = @convention(c) (Int32, UnsafeMutablePointer<msghdr>?, Int32) -> Int
     typealias Messages =
-        @convention(c) (Int32, UnsafeMutableRawPointer?, UInt32, Int32, UnsafeMutableRawPointer?) -> Int32
+        @convention(c) (Int32, UnsafeMutableRawPointer?, UInt32, Int32, UnsafeMutablePointer<timespec>?) -> Int32
     typealias Int1 = @convention(c) (Int32) -> Int32
     typealias Int2 = @convention(c) (Int32, Int32) -> Int32
     typealias Int3 = @convention(c) (Int32, Int32, Int32) -> Int32

@@ -92,7 +92,12 @@ func beginTranslating(
 // MARK: connect
 
 @c(connect) public func hookConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
-    if let end = endpoint(descriptor) { return Int32(finish(connectAgain(end))) }
+    if let end = endpoint(descriptor) {
+        // What the kernel finds wrong with an address before it looks at the socket.
+        if length < 2 || length > 128 { return Int32(finish(-Int(EINVAL))) }
+        if unsafe address == nil { return Int32(finish(-Int(EFAULT))) }
+        return Int32(finish(connectAgain(end)))
+    }
     guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
         return unsafe real.connect!(descriptor, address, length)
     }
@@ -249,6 +254,8 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
         }
         return result
     }
+    let refusal = unsafe address == nil ? 0 : refusal(of: address, length)
+    if refusal != 0 { return Int32(finish(refusal)) }
     return unsafe Int32(finish(accept(descriptor, socket, address, length, flags)))
 }
 
@@ -467,6 +474,13 @@ private func waitForConnection(
 
 // MARK: Names
 
+/// Whether a name can be stored there, as the kernel has it: 0, or minus the errno.
+private func refusal(of address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?) -> Int {
+    guard let length = unsafe length else { return -Int(EFAULT) }
+    if unsafe length.pointee > UInt32(Int32.max) { return -Int(EINVAL) }
+    return unsafe address == nil && length.pointee > 0 ? -Int(EFAULT) : 0
+}
+
 private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
     guard let address = unsafe address, room >= 2 else { return false }
     return unsafe address.loadUnaligned(as: UInt16.self) == UInt16(AF_UNIX)
@@ -484,6 +498,8 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
         }
         return result
     }
+    let refusal = unsafe refusal(of: address, length)
+    if refusal != 0 { return Int32(finish(refusal)) }
     unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(
         address, length)
     return 0
@@ -502,6 +518,8 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
         return result
     }
     if end.has(EndFlag.hungUp | EndFlag.violated) && end.ending().reset { return Int32(finish(-Int(ENOTCONN))) }
+    let refusal = unsafe refusal(of: address, length)
+    if refusal != 0 { return Int32(finish(refusal)) }
     unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
     return 0
 }

@@ -57,11 +57,25 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
         withVector(UnsafeMutableRawPointer(mutating: buffer), count) { end.send(descriptor, $0, flags: Int(flags)) })
 }
 
+/// What the kernel finds wrong with the vectors of a call before it looks at the socket: 0, or minus the errno.
+private func refusal(of vectors: UnsafePointer<iovec>?, _ count: Int, tooMany: Int32) -> Int {
+    guard count >= 0 && count <= 1024 else { return -Int(tooMany) }
+    guard let vectors = unsafe vectors else { return 0 }
+    for index in 0..<count where unsafe vectors[index].iov_len < 0 { return -Int(EINVAL) }
+    return 0
+}
+
+/// The same of a message, which has a word of its own for too many vectors.
+private func refusal(of message: UnsafeMutablePointer<msghdr>) -> Int {
+    unsafe refusal(of: message.pointee.msg_iov, Int(message.pointee.msg_iovlen), tooMany: EMSGSIZE)
+}
+
 @c(readv) public func hookReadV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
     guard let end = endpoint(descriptor), let vectors = unsafe vectors else {
         return unsafe real.readv!(descriptor, vectors, count)
     }
-    guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
+    let refusal = unsafe refusal(of: vectors, Int(count), tooMany: EINVAL)
+    if refusal != 0 { return finish(refusal) }
     return unsafe finish(end.receive(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
 }
 
@@ -69,7 +83,8 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
     guard let end = endpoint(descriptor), let vectors = unsafe vectors else {
         return unsafe real.writev!(descriptor, vectors, count)
     }
-    guard count >= 0 && count <= 1024 else { return finish(-Int(EINVAL)) }
+    let refusal = unsafe refusal(of: vectors, Int(count), tooMany: EINVAL)
+    if refusal != 0 { return finish(refusal) }
     return unsafe finish(end.send(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
 }
 
@@ -85,6 +100,8 @@ private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int
 private func receiveMessage(
     _ end: Endpoint, _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32
 ) -> Int {
+    let refusal = unsafe refusal(of: message)
+    if refusal != 0 { return refusal }
     let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
     let result = end.receive(descriptor, vectors, flags: Int(flags))
     if result >= 0 {
@@ -104,27 +121,39 @@ private func receiveMessage(
         }
         return unsafe real.sendmsg!(descriptor, message, flags)
     }
+    return unsafe finish(sendMessage(end, descriptor, message, flags))
+}
+
+private func sendMessage(
+    _ end: Endpoint, _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32
+) -> Int {
+    let refusal = unsafe refusal(of: message)
+    if refusal != 0 { return refusal }
     let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
-    return finish(end.send(descriptor, vectors, flags: Int(flags)))
+    return end.send(descriptor, vectors, flags: Int(flags))
 }
 
 @c(recvmmsg) public func hookRecvMessages(
     _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32,
-    _ timeout: UnsafeMutableRawPointer?
+    _ timeout: UnsafeMutablePointer<timespec>?
 ) -> Int32 {
     guard let end = endpoint(descriptor), let messages = unsafe messages else {
         return unsafe real.recvmmsg!(descriptor, messages, count, flags, timeout)
     }
+    if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
+    let limit = unsafe deadline(of: timeout)
     // struct mmsghdr is a msghdr and a count.
     let stride = unsafe MemoryLayout<msghdr>.stride + 8
     for index in 0..<Int(count) {
         let message = unsafe messages.advanced(by: index * stride)
-        let now = index == 0 ? Int(flags) : Int(flags) | Flag.dontWait
+        let waits = index == 0 || Int(flags) & Flag.waitForOne == 0
+        let now = Int(flags) & ~Flag.waitForOne | (waits ? 0 : Flag.dontWait)
         let result = unsafe receiveMessage(
             end, descriptor, message.assumingMemoryBound(to: msghdr.self), Int32(truncatingIfNeeded: now))
-        if result < 0 || (result == 0 && index > 0) { return index > 0 ? Int32(index) : Int32(finish(result)) }
+        if result < 0 { return index > 0 ? Int32(index) : Int32(finish(result)) }
         unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
-        if result == 0 { return Int32(index + 1) }
+        // The time is looked at between messages alone, and what is left of it given back.
+        if let timeout = unsafe timeout, unsafe leaveTime(until: limit, timeout) == 0 { return Int32(index + 1) }
     }
     return Int32(count)
 }
@@ -138,13 +167,19 @@ private func receiveMessage(
     let stride = unsafe MemoryLayout<msghdr>.stride + 8
     for index in 0..<Int(count) {
         let message = unsafe messages.advanced(by: index * stride)
-        let header = unsafe message.assumingMemoryBound(to: msghdr.self)
-        let vectors = unsafe Vectors(base: header.pointee.msg_iov, count: Int(header.pointee.msg_iovlen))
-        let result = end.send(descriptor, vectors, flags: Int(flags))
+        let result = unsafe sendMessage(end, descriptor, message.assumingMemoryBound(to: msghdr.self), flags)
         if result < 0 { return index > 0 ? Int32(index) : Int32(finish(result)) }
         unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
     }
     return Int32(count)
+}
+
+/// Stores what is left until then, and returns it in nanoseconds.
+private func leaveTime(until deadline: UInt64, _ time: UnsafeMutablePointer<timespec>) -> UInt64 {
+    let now = sk_now()
+    let left = deadline > now ? deadline - now : 0
+    unsafe time.pointee = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
+    return left
 }
 
 @c(preadv2) public func hookPReadV2(
@@ -160,6 +195,14 @@ private func receiveMessage(
     if offset == -1 && endpoint(descriptor) != nil { return unsafe hookWriteV(descriptor, vectors, count) }
     return unsafe finish(sk_pwritev2(descriptor, vectors, count, offset, flags))
 }
+
+@c(preadv64v2) public func hookPReadV64V2(
+    _ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32, _ offset: Int, _ flags: Int32
+) -> Int { unsafe hookPReadV2(descriptor, vectors, count, offset, flags) }
+
+@c(pwritev64v2) public func hookPWriteV64V2(
+    _ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32, _ offset: Int, _ flags: Int32
+) -> Int { unsafe hookPWriteV2(descriptor, vectors, count, offset, flags) }
 
 // MARK: Fortified twins: the check of the buffer's size, then the plain call.
 
@@ -209,7 +252,10 @@ private func sendFile(
     guard let buffer = unsafe malloc(piece) else { return -Int(ENOMEM) }
     defer { unsafe free(buffer) }
     var position = unsafe offset?.pointee ?? Int(sk_lseek(source, 0, 1))
-    if position < 0 { return position }
+    if position < 0 {
+        // A pipe or socket has no place to send from.
+        return unsafe offset != nil || position == -Int(ESPIPE) ? -Int(EINVAL) : position
+    }
     let start = position
     var result = 0
     while position - start < count {

@@ -295,6 +295,13 @@ extension Endpoint {
     return milliseconds == 0 ? 0 : sk_now() &+ UInt64(milliseconds) * 1_000_000
 }
 
+/// A time that the kernel takes for no time at all: EINVAL.
+func isInvalid(_ timeout: UnsafePointer<timespec>?) -> Bool {
+    guard let timeout = unsafe timeout else { return false }
+    return unsafe timeout.pointee.tv_sec < 0 || timeout.pointee.tv_nsec < 0
+        || timeout.pointee.tv_nsec >= 1_000_000_000
+}
+
 func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     guard let timeout = unsafe timeout else { return UInt64.max }
     // Three centuries are as good as for ever, and fit.
@@ -324,6 +331,7 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
         return unsafe real.ppoll!(items, count, timeout, mask)
     }
+    if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(of: timeout), mask: mask)))
 }
 
@@ -373,6 +381,7 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     var sets = unsafe DescriptorSets(count: Int(count), read: read, write: write, except: except)
     sets.stopAtHighest()
     guard sets.anyOurs() else { return unsafe real.pselect!(Int32(sets.count), read, write, except, timeout, mask) }
+    if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     return unsafe Int32(finish(sets.select(deadline: deadline(of: timeout), mask: mask)))
 }
 
