@@ -85,13 +85,26 @@ class Trial:
         self.wrapper = []  # words before each program, such as taskset's
         self.environment = {}
         self.payload_bytes = 0
-        self.port = next(Trial.ports)
+        self.port = self.free_port()
+
+    def free_port(self):
+        return next(Trial.ports)
 
     def server(self, argv, address=None, user=None):
         """Starts a server and waits until it listens on our port, or on another address."""
         process = self._start(argv, self.pairing.server_under_skein, user)
         wait_until_listening(address or self.port, process)
         return process
+
+    def backend(self, argv, port):
+        """Starts a server that our server is a client of: it stands on the clients' side of the pairing."""
+        process = self._start(argv, self.pairing.client_under_skein, None)
+        wait_until_listening(port, process)
+        return process
+
+    def prepare(self, argv, user=None):
+        """Runs a program that makes files and talks to nobody, to its end. Never under Skein."""
+        return self.finish(self._start(argv, False, user))
 
     def start_client(self, argv, user=None, stdin=os.devnull):
         """Starts a client that reads the file `stdin`, or a pipe where it is subprocess.PIPE."""
