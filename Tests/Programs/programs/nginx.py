@@ -1,6 +1,7 @@
 """nginx-light with two workers, as root and www-data, with curl, wrk and ab."""
 
 import re
+import signal
 import time
 
 from support import namespace
@@ -31,6 +32,8 @@ http {{
 }}
 """
 
+CONNECTIONS = 50  # of wrk
+
 
 def serve(t):
     if not namespace.has_several_users():
@@ -41,7 +44,7 @@ def serve(t):
 
 
 def wrk(t, seconds, *options):
-    return ["wrk", "-t", "2", "-c", "50", "-d", f"{seconds}s", *options, web.url(t, t.documents.small[3])]
+    return ["wrk", "-t", "2", "-c", CONNECTIONS, "-d", f"{seconds}s", *options, web.url(t, t.documents.small[3])]
 
 
 def requests_and_errors(printed):
@@ -106,26 +109,40 @@ RELOADS = 4
 
 @test("nginx reloads during wrk, a new connection for each request, and none fails", needs=["nginx", "wrk"])
 def reload_with_new_connections(t):
-    count, errors = reload_during_wrk(t, "-H", "Connection: close")
+    count, errors = reload_during_wrk(t, RELOADS, 0.7, "-H", "Connection: close")
     assert errors == 0, f"{errors} of {count} requests failed"
 
 
 @test("nginx reloads during wrk on kept connections, and each fails once a reload at most", needs=["nginx", "wrk"])
 def reload_with_kept_connections(t):
     # TCP itself loses a request that reaches an old worker while that closes the idle connection.
-    count, errors = reload_during_wrk(t)
-    assert errors <= RELOADS * 50, f"{errors} of {count} requests failed"
+    count, errors = reload_during_wrk(t, RELOADS, 0.7)
+    assert errors <= RELOADS * CONNECTIONS, f"{errors} of {count} requests failed"
 
 
-def reload_during_wrk(t, *options):
+@test("nginx reloads thirty times without a pause during wrk, a new connection for each request, and none fails",
+      needs=["nginx", "wrk"])
+def reload_in_a_loop(t):
+    count, errors = reload_during_wrk(t, 30, 0, "-H", "Connection: close")
+    assert errors == 0, f"{errors} of {count} requests failed"
+
+
+def reload_during_wrk(t, reloads, pause, *options):
+    """Returns how many requests wrk made in the meantime, and how many failed."""
     master = serve(t)
     client = t.start_client(wrk(t, 4, *options))
-    for _ in range(RELOADS):
-        time.sleep(0.7)
-        master.send_signal(1)
+    for number in range(reloads):
+        time.sleep(pause)
+        master.send_signal(signal.SIGHUP)
+        wait_for_workers(master, 2 * (number + 2))
     count, errors = requests_and_errors(t.finish(client))
-    workers = master.err.read_text().count("start worker process ")
-    assert workers == 2 * (RELOADS + 1), f"{workers} workers were started in {RELOADS} reloads"
     assert count > 100 * RELOADS, f"only {count} requests: the reloads stopped the traffic"
     t.moved(count * t.documents.small[3].stat().st_size)
     return count, errors
+
+
+def wait_for_workers(master, count):
+    """Returns once the server has started so many: a second signal before that would count for nothing."""
+    while (started := master.err.read_text().count("start worker process ")) < count:
+        time.sleep(0.01)
+    assert started == count, f"{started} workers were started where {count} should have been"
