@@ -4,7 +4,7 @@
 set -eu
 
 packages="redis-server nginx-light wrk curl iperf3 socat strace apache2-utils inetutils-telnetd inetutils-inetd telnet
-    postgresql memcached haproxy openssh-server openssh-client vsftpd lftp
+    postgresql memcached haproxy openssh-server openssh-client vsftpd lftp nodejs
     libpython3.11-testsuite iproute2 util-linux debootstrap dpkg-dev"
 
 missing=

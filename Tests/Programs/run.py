@@ -16,8 +16,8 @@ from support import namespace, skein  # noqa: E402
 from support.processes import take_charge  # noqa: E402
 from support.report import Report  # noqa: E402
 from support.trial import PAIRINGS, PLAIN, TESTS, Skip, Trial, find_program  # noqa: E402
-from programs import (ftp, haproxy, iperf, memcached, nginx, postgres, python_http, redis, socat, ssh,  # noqa: E402,F401
-                      telnet, users)
+from programs import (ftp, haproxy, iperf, memcached, nginx, node, postgres, python_http, redis,  # noqa: E402,F401
+                      socat, ssh, telnet, users)
 
 
 def main():
