@@ -16,7 +16,7 @@ from support import namespace, skein  # noqa: E402
 from support.processes import take_charge  # noqa: E402
 from support.report import Report  # noqa: E402
 from support.trial import PAIRINGS, PLAIN, TESTS, Skip, Trial, find_program  # noqa: E402
-from programs import (ftp, haproxy, iperf, memcached, nginx, node, postgres, python_http, redis,  # noqa: E402,F401
+from programs import (ftp, haproxy, iperf, java, memcached, nginx, node, postgres, python_http, redis,  # noqa: E402,F401
                       socat, ssh, telnet, users)
 
 
