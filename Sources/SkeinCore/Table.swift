@@ -84,18 +84,6 @@ package struct SocketTable {
         return record
     }
 
-    /// A record that says what another says, of the same socket in this process.
-    package mutating func claimCopy(of other: SharedMemory) -> SharedMemory {
-        let record = claim()
-        let described = Record.described
-        unsafe record.copyIn(
-            described.lowerBound, from: other.base.advanced(by: described.lowerBound), count: described.count)
-        record.store32(Record.owner, UInt32(bitPattern: owner))
-        record.store64(Record.startTime, startTime)
-        SocketTable.seal(record)
-        return record
-    }
-
     /// The socket is closed.
     package mutating func give(_ record: SharedMemory) {
         record.store32(Record.checksum, 0)
@@ -231,8 +219,8 @@ package struct SocketTable {
         if descriptor == from { descriptor = to }
     }
 
-    /// For a forked child: leaves it without a table, and returns its parent's, still mapped. Copy what is
-    /// wanted from that one, then `unmap` it: no process keeps another's table.
+    /// For a forked child: leaves it without a table, and returns its parent's, still mapped: ask that one which
+    /// records it `holds`, then `unmap` it. No process keeps another's table.
     package mutating func detach() -> SocketTable {
         let parents = self
         self = SocketTable()

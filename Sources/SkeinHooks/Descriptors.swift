@@ -121,6 +121,8 @@ struct StreamSocket {
     /// Connections accepted from one queue without a look at the other.
     var streak: UInt8 = 0
     var record: SharedMemory?
+    /// What the record says, where there is one.
+    var description = SocketTable.Description(state: SocketTable.State.unconnected, descriptor: -1)
     /// An STP socket (the library's): the descriptor is the Unix socket that becomes the connection or
     /// the listener, and `hidden` of a listener is a copy of it.
     var isSTP = false

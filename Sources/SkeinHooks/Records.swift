@@ -9,6 +9,8 @@ struct CarriedSocket {
     /// Descriptors of this process that are this socket.
     var descriptors: Int32 = 1
     var record: SharedMemory
+    /// What the record says.
+    var description: SocketTable.Description
 }
 
 nonisolated(unsafe) private var carriedSockets = Cells<CarriedSocket>()
@@ -82,6 +84,7 @@ private func record(
     }
     let record = unsafe socket.pointee.record ?? withProcessLock { unsafe process.table.claim() }
     unsafe socket.pointee.record = record
+    unsafe socket.pointee.description = description
     unsafe process.table.describe(record, description)
 }
 
@@ -92,7 +95,9 @@ func recordCarried(_ descriptor: Int32, _ reason: Reason) {
     description.role = SocketTable.Role.server
     description.carrier = SocketTable.Carrier.tcp
     description.reason = reason
-    let made = unsafe withProcessLock { unsafe carriedSockets.take(CarriedSocket(record: process.table.claim())) }
+    let made = unsafe withProcessLock {
+        unsafe carriedSockets.take(CarriedSocket(record: process.table.claim(), description: description))
+    }
     if let socket = unsafe made {
         unsafe process.table.describe(socket.pointee.record, description)
         unsafe setEntry(descriptor, socket, .carried)
@@ -120,31 +125,38 @@ func moveRecord(_ record: SharedMemory, _ descriptor: Int32, _ word: UInt) {
     SocketTable.change(record, SocketTable.Record.descriptor, to: UInt32(bitPattern: other))
 }
 
-/// A forked child's own control blocks, in a table of its own.
+/// A forked child's own control blocks, in a table of its own. What they say comes from this process alone: the
+/// parent's may be given up, and be another socket's, while the child still looks.
 func shareRecords() {
     guard let table = unsafe descriptorTable else { return }
     let parents = unsafe process.table.detach()
     for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
         // What a duplicate has been given already is no record of the parent's.
-        if word != 0 {
-            changeRecord(of: word) { parents.holds($0) ? unsafe process.table.claimCopy(of: $0) : $0 }
-        }
+        if word != 0 { replaceRecord(of: word, Int32(number), where: { parents.holds($0) }) }
     }
     parents.unmap()
 }
 
-private func changeRecord(of word: UInt, _ change: (SharedMemory) -> SharedMemory) {
+private func replaceRecord(of word: UInt, _ descriptor: Int32, where isParents: (SharedMemory) -> Bool) {
     switch kind(word) {
     case .endpoint:
         let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
-        unsafe local.pointee.record = unsafe change(local.pointee.record)
+        guard unsafe isParents(local.pointee.record) else { return }
+        unsafe local.pointee.record = unsafe process.table.claim()
+        unsafe Endpoint(local).describe(local.pointee.descriptor)
     case .stream, .listener:
         let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
-        if let record = unsafe socket.pointee.record { unsafe socket.pointee.record = change(record) }
+        guard let record = unsafe socket.pointee.record, isParents(record) else { return }
+        unsafe socket.pointee.record = unsafe process.table.claim()
+        unsafe socket.pointee.description.descriptor = descriptor
+        unsafe process.table.describe(socket.pointee.record!, socket.pointee.description)
     case .carried:
         let socket = unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~7)!
-        unsafe socket.pointee.record = unsafe change(socket.pointee.record)
+        guard unsafe isParents(socket.pointee.record) else { return }
+        unsafe socket.pointee.record = unsafe process.table.claim()
+        unsafe socket.pointee.description.descriptor = descriptor
+        unsafe process.table.describe(socket.pointee.record, socket.pointee.description)
     case .epoll, .hidden, .none: break
     }
 }

@@ -86,6 +86,7 @@ private func takePort(_ socket: UnsafeMutablePointer<StreamSocket>, _ port: UInt
     setEntry(holder, nil, .hidden)
     unsafe socket.pointee.stp.port = address.port
     unsafe socket.pointee.stp.portHolder = holder
+    unsafe socket.pointee.description.local.port = address.port
     if let record = unsafe socket.pointee.record {
         SocketTable.change(record, SocketTable.Record.localPort, to: UInt32(address.port))
     }

@@ -178,6 +178,32 @@ ours.close()""")
         server.do("theirs.close(); os.waitpid(child, 0)")
 
 
+@test("a forked child is shown with its connection, and what that moves is counted, however soon its parent closes it")
+def _(folder):
+    with Remote(shared(folder)) as program:
+        port = program.do(LISTEN)
+        before = ls(folder)["totals"]["memory_bytes_out"]
+        program.do(f"""
+ours, theirs = socket.socketpair()
+children, clients = [], []
+for _ in range(20):
+    clients.append(socket.create_connection(('127.0.0.1', {port})))
+    end = listener.accept()[0]
+    children.append(os.fork())
+    if children[-1] == 0:
+        end.sendall(bytes(1000))
+        theirs.send(b'r')
+        theirs.recv(1)
+        os._exit(0)
+    end.close()
+for _ in children: ours.recv(1)""")
+        children = program.do("result = children")
+        shown = {one["pid"] for one in connections(folder, role="server")}
+        assert shown == set(children), (children, shown)
+        program.do("ours.send(bytes(20)); [os.waitpid(child, 0) for child in children]")
+        assert ls(folder)["totals"]["memory_bytes_out"] - before == 20000, ls(folder)["totals"]
+
+
 @test("a process that becomes another user keeps nothing of the first one's to write")
 def _(folder):
     root_only()
