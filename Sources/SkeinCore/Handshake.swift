@@ -1,7 +1,8 @@
 import CSystem
 
 /// The one packet that the connecting end sends, with the pool's memfd: everything the accepting end
-/// needs. From then on there are only bells.
+/// needs. A client whose port is below 1024 sends the TCP socket along that it bound to it, as the proof that it
+/// may. From then on there are only bells.
 package struct Hello {
     package static let magic: UInt32 = 0x4e49_4b53  // "SKIN"
 
@@ -58,13 +59,14 @@ package func peerCredentials(_ descriptor: Int32) -> (process: Int32, user: UInt
     return (credentials.0, credentials.1)
 }
 
-/// Makes the connecting end to the TCP listener: a Unix socket on a number of its own, and its memory.
+/// Makes the connecting end to the TCP listener: a Unix socket on a number of its own, and its memory. `bound` is
+/// the TCP socket that has the client's port, -1 where none has.
 package func connectEnd(
-    to dialled: Address, from client: Address, listener: ListenerIdentity
+    to dialled: Address, from client: Address, bound: Int32, listener: ListenerIdentity
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
-    let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client) { peer in
+    let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client, bound) { peer in
         (peer.user == listener.user && isKnown(peer.user)) || peer.user == 0 ? listener.cookie : nil
     }
     made.endpoint?.setAddresses(local: client, peer: dialled)
@@ -73,13 +75,13 @@ package func connectEnd(
 
 /// Makes the connecting end to the STP listener of the port that was dialled, for a client that speaks TCP.
 package func connectEndToSTP(
-    _ dialled: Address, from client: Address
+    _ dialled: Address, from client: Address, bound: Int32
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
     guard unsafe process.folderInode != 0 else { return (nil, -1, .noListener) }
     let name = unsafe HiddenName(device: process.folderDevice, inode: process.folderInode, port: dialled.port)
-    let made = connectEnd(name, Address(stpPort: dialled.port), Address(stpPort: client.port)) { peer in
+    let made = connectEnd(name, Address(stpPort: dialled.port), Address(stpPort: client.port), bound) { peer in
         mayServeSTP(dialled.port, user: peer.user) ? poolNumber(of: peer, port: dialled.port) : nil
     }
     made.endpoint?.setAddresses(local: client, peer: dialled)
@@ -88,7 +90,8 @@ package func connectEndToSTP(
 
 /// `pool` gives the number of the memory pool that is shared with such a server, nil for an impostor.
 private func connectEnd(
-    _ name: HiddenName, _ dialled: Address, _ client: Address, pool: ((process: Int32, user: UInt32)) -> UInt64?
+    _ name: HiddenName, _ dialled: Address, _ client: Address, _ bound: Int32,
+    pool: ((process: Int32, user: UInt32)) -> UInt64?
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
@@ -103,7 +106,7 @@ private func connectEnd(
     let connected = unsafe sk_connect(descriptor, &address, name.length)
     guard connected == 0 else { return fail(connected == -Int(EAGAIN) ? .backlogFull : .notUnderSkein) }
     guard let server = peerCredentials(descriptor), let number = pool(server) else { return fail(.otherUser) }
-    let greeted = greet(over: descriptor, pool: number, dialled: dialled, client: client)
+    let greeted = greet(over: descriptor, pool: number, dialled: dialled, client: client, bound: bound)
     guard let endpoint = greeted.endpoint else { return fail(greeted.reason) }
     return (endpoint, descriptor, .none)
 }
@@ -138,7 +141,7 @@ package func poolNumber(of peer: (process: Int32, user: UInt32), port: UInt16) -
 /// Makes the connecting end's memory, from the pool of that number, and sends the hello over a
 /// connected Unix socket.
 package func greet(
-    over descriptor: Int32, pool: UInt64, dialled: Address, client: Address
+    over descriptor: Int32, pool: UInt64, dialled: Address, client: Address, bound: Int32
 ) -> (
     endpoint: Endpoint?, reason: Reason
 ) {
@@ -153,9 +156,13 @@ package func greet(
     hello.generation = place.generation
     hello.dialled = dialled
     hello.client = client
-    var memory = unsafe process.pools[place.pool].descriptor
-    let sent = unsafe sk_send_descriptors(
-        descriptor, &hello, MemoryLayout<Hello>.size, &memory, 1, Int32(truncatingIfNeeded: Flag.noSignal))
+    var passed = unsafe (process.pools[place.pool].descriptor, bound)
+    let count: Int32 = bound >= 0 && client.port < 1024 ? 2 : 1
+    let sent = unsafe withUnsafeBytes(of: &passed) {
+        unsafe sk_send_descriptors(
+            descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), count,
+            Int32(truncatingIfNeeded: Flag.noSignal))
+    }
     guard sent == MemoryLayout<Hello>.size else {
         endpoint.release(connected: false)
         return (nil, .kernelRefused)
@@ -172,18 +179,27 @@ package enum Greeting {
 
 package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
     var hello = Hello()
-    var memory: Int32 = -1
+    var passed: (memory: Int32, bound: Int32) = (-1, -1)
     var count: Int32 = 0
-    let received = unsafe sk_receive_descriptors(
-        descriptor, &hello, MemoryLayout<Hello>.size, &memory, 1, &count, Int32(truncatingIfNeeded: Flag.dontWait))
+    let received = unsafe withUnsafeMutableBytes(of: &passed) {
+        unsafe sk_receive_descriptors(
+            descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
+            &count, Int32(truncatingIfNeeded: Flag.dontWait))
+    }
     if received == -Int(EAGAIN) { return .again }
-    defer { if count > 0 { _ = sk_close(memory) } }
-    guard received == MemoryLayout<Hello>.size, count == 1, hello.magic == Hello.magic,
+    defer {
+        if passed.memory >= 0 { _ = sk_close(passed.memory) }
+        if passed.bound >= 0 { _ = sk_close(passed.bound) }
+    }
+    guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.magic == Hello.magic,
         hello.version == Layout.version, let peer = peerCredentials(descriptor)
     else { return .refused }
-    guard addressesAreHonest(hello, bound: bound, user: peer.user) else { return .refused }
+    let mayUsePort =
+        hello.client.port >= 1024 || peer.user == 0
+        || isBound(passed.bound, to: hello.client, inNetworkOf: descriptor)
+    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .refused }
     let endpoint = withProcessLock { () -> Endpoint? in
-        guard let pool = unsafe process.pools.adopt(memory, user: peer.user), hello.slot >= 0,
+        guard let pool = unsafe process.pools.adopt(passed.memory, user: peer.user), hello.slot >= 0,
             unsafe hello.slot < process.pools[pool].slots
         else { return nil }
         unsafe process.pools.use(pool)
@@ -203,19 +219,31 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
 }
 
 /// A client says itself whom it dialled and from where: believed only as far as TCP would allow it.
-private func addressesAreHonest(_ hello: Hello, bound: Address, user: UInt32) -> Bool {
-    if bound.isSTP {
-        return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP
-            && (hello.client.port >= 1024 || user == 0)
-    }
+private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool {
+    if bound.isSTP { return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP }
     let dialled = hello.dialled.unmapped()
     let listening = bound.unmapped()
     guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }
     if bound.isIPv4 && !dialled.isIPv4 { return false }
-    guard hello.client.port >= 1024 || user == 0 else { return false }
     guard hello.client.unmapped().sameHost(as: dialled) else { return false }
     if listening.isAny { return isLocal(dialled) }
     return listening.sameHost(as: dialled)
+}
+
+/// Whether a descriptor that came along is a TCP socket with that port in this network namespace: only who may use
+/// the port has one. In a namespace of its own everybody may use every port.
+private func isBound(_ socket: Int32, to client: Address, inNetworkOf other: Int32) -> Bool {
+    func option(_ descriptor: Int32, _ name: Int32) -> UInt64? {
+        var value: UInt64 = 0
+        var length: UInt32 = 8
+        guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, name, &value, &length) == 0 else { return nil }
+        return value
+    }
+    let namespace: Int32 = 71  // SO_NETNS_COOKIE
+    guard socket >= 0, let network = option(socket, namespace), network == option(other, namespace),
+        option(socket, 38 /* SO_PROTOCOL */) == 6, let own = boundAddress(socket)
+    else { return false }
+    return own.port == client.port && (own.isAny || client.isSTP || own.unmapped().sameHost(as: client.unmapped()))
 }
 
 /// Call under the process lock.

@@ -99,6 +99,16 @@ package func cookie(of descriptor: Int32) -> UInt64? {
     return value
 }
 
+/// The address that the kernel gives as a socket's own.
+package func boundAddress(_ descriptor: Int32) -> Address? {
+    var raw = InlineArray<4, UInt64>(repeating: 0)
+    var length: UInt32 = 32
+    return unsafe withUnsafeMutableBytes(of: &raw) { bytes in
+        guard unsafe sk_getsockname(descriptor, bytes.baseAddress!, &length) == 0 else { return nil }
+        return unsafe Address(bytes.baseAddress!, length: length)
+    }
+}
+
 /// Whether an address is one of this host: the kernel lets a socket bind it. Loopback needs no question.
 package func isLocal(_ address: Address) -> Bool {
     let target = address.unmapped()

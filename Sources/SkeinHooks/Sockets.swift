@@ -149,7 +149,7 @@ private func connectThroughMemory(
     } else {
         client.port = nextClientPort()
     }
-    let made = reach(target, from: client)
+    let made = reach(target, from: client, bound: unsafe socket.pointee.bound ? descriptor : -1)
     guard let end = made.endpoint else { return (false, 0, made.reason) }
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
@@ -176,31 +176,22 @@ private func connectThroughMemory(
 
 /// The end that connects to whoever listens there: a TCP listener under Skein, or an STP listener.
 private func reach(
-    _ target: Address, from client: Address
+    _ target: Address, from client: Address, bound: Int32
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
     guard let listener = findListener(target) else {
-        let made = connectEndToSTP(target, from: client)
+        let made = connectEndToSTP(target, from: client, bound: bound)
         return made.endpoint == nil ? (nil, -1, .noListener) : made
     }
-    var made = connectEnd(to: target, from: client, listener: listener)
+    var made = connectEnd(to: target, from: client, bound: bound, listener: listener)
     // What was remembered of the listener may be out of date.
     if made.reason == .notUnderSkein, forgetListener(target), let now = findListener(target) {
-        made = connectEnd(to: target, from: client, listener: now)
+        made = connectEnd(to: target, from: client, bound: bound, listener: now)
     }
     // The server that had the connection went away before it was greeted: another may hold the listener.
-    if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, listener: listener) }
+    if made.reason == .kernelRefused { made = connectEnd(to: target, from: client, bound: bound, listener: listener) }
     return made
-}
-
-func boundAddress(_ descriptor: Int32) -> Address? {
-    var raw = InlineArray<4, UInt64>(repeating: 0)
-    var length: UInt32 = 32
-    return unsafe withUnsafeMutableBytes(of: &raw) { bytes in
-        guard unsafe sk_getsockname(descriptor, bytes.baseAddress!, &length) == 0 else { return nil }
-        return unsafe Address(bytes.baseAddress!, length: length)
-    }
 }
 
 nonisolated(unsafe) private var portCounter: UInt32 = 0

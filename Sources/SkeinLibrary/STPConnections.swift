@@ -26,7 +26,9 @@ private struct Server {
     var server: Server? = nil
     let reached = unsafe reach(descriptor, socket, name.port, &server)
     guard reached == 0, let server else { return reached }
-    let greeted = greet(over: descriptor, pool: server.pool, dialled: server.dialled, client: server.client)
+    let greeted = unsafe greet(
+        over: descriptor, pool: server.pool, dialled: server.dialled, client: server.client,
+        bound: socket.pointee.stp.portHolder)
     guard let end = greeted.endpoint else {
         // The Unix socket is spent: another takes its place, so that the program can try again.
         unsafe renew(descriptor, socket)

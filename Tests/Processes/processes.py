@@ -16,24 +16,12 @@ import tempfile
 import threading
 import time
 
+sys.dont_write_bytecode = True
+from cases import CASES, NOT_HERE, WATCHDOG, case, expect  # noqa: E402
+import ports  # noqa: E402,F401
+
 HERE = pathlib.Path(__file__).resolve()
 SKEIN = HERE.parents[2] / "build/bin/skein"
-WATCHDOG = 30
-CASES = {}
-
-
-def case(sentence):
-    def register(function):
-        CASES[function.__name__] = (sentence, function)
-        return function
-    return register
-
-
-def expect(got, wanted, what=""):
-    if got != wanted:
-        raise AssertionError(f"expected {wanted!r}, got {got!r} {what}")
-
-
 # --- both ends of a connection over memory, in this process
 
 def pair():
@@ -332,7 +320,7 @@ def main():
     if len(sys.argv) > 1:
         CASES[sys.argv[1]][1]()
         return 0
-    passed = failed = 0
+    passed = failed = skipped = 0
     for name, (sentence, _) in CASES.items():
         process = subprocess.Popen([str(SKEIN), "run", "--", sys.executable, str(HERE), name],
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
@@ -346,13 +334,16 @@ def main():
                 os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        if problem is None:
+        if process.returncode == NOT_HERE:
+            skipped += 1
+            print(f"skip - {sentence}: {problem}", flush=True)
+        elif problem is None:
             passed += 1
             print(f"ok - {sentence}", flush=True)
         else:
             failed += 1
             print(f"not ok - {sentence}: {problem}", flush=True)
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 
