@@ -89,8 +89,11 @@ build: $(TARGETS) $(MAN) $(COMPLETIONS)
 $(LIB) $(BIN) $(OBJ):
 	@mkdir -p $@
 
-$(OBJ)/exec.o: Sources/SkeinHooks/exec.c | $(OBJ)
-	@$(CLANG) -O2 -fPIC -c $< -o $@
+# The hooks that are C: variadic functions.
+VARIADIC := $(OBJ)/exec.o $(OBJ)/clone.o
+
+$(VARIADIC): $(OBJ)/%.o: Sources/SkeinHooks/%.c $(SYSTEM) | $(OBJ)
+	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c $< -o $@
 
 $(OBJ)/thread.o: $(SYSTEM) | $(OBJ)
 	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c Sources/CSystem/thread.c -o $@
@@ -110,15 +113,15 @@ $(OBJ)/library.map: $(LIBRARY) scripts/exports.sh | $(OBJ)
 	@scripts/exports.sh $(LIBRARY) > $@
 
 # A library that programs have mapped must not be written to: made beside it, then renamed.
-$(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(OBJ)/exec.o $(OBJ)/preload.map | $(LIB)
-	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(OBJ)/preload.o $(OBJ)/thread.o $(OBJ)/exec.o -o $@.new
+$(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/preload.map | $(LIB)
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(OBJ)/preload.o $(OBJ)/thread.o $(VARIADIC) -o $@.new
 	@strip --strip-unneeded $@.new
 	@mv $@.new $@
 
 # The target is the link that a linker looks for; programs load what it leads to.
-$(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(OBJ)/exec.o $(OBJ)/library.map | $(LIB)
+$(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/library.map | $(LIB)
 	@$(CLANG) $(LINK) -Wl,-soname,libskein.so.0 -Wl,--version-script=$(OBJ)/library.map \
-	    $(OBJ)/library.o $(OBJ)/thread.o $(OBJ)/exec.o -o $@.0.new
+	    $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) -o $@.0.new
 	@strip --strip-unneeded $@.0.new
 	@mv $@.0.new $@.0
 	@ln -sf libskein.so.0 $@

@@ -4,6 +4,6 @@
 set -eu
 echo "{ global:"
 sed -n 's/.*@c(\([A-Za-z0-9_]*\)).*/    \1;/p' "$@" | sort -u
-# The variadic exec family, which is C.
-printf '    execl;\n    execlp;\n    execle;\n'
+# Variadic functions, which are C.
+printf '    %s;\n' execl execlp execle clone syscall
 echo "  local: *; };"

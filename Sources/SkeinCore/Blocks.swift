@@ -6,7 +6,8 @@ import CSystem
 package struct BlockArena {
     private var next: UnsafeMutableRawPointer?
     private var left = 0
-    private var owner: Int32 = 0
+    /// The process that takes from here, by its `descent`.
+    private var owner: UInt32 = 0
     /// Free blocks, linked through their first word.
     private var free: UnsafeMutableRawPointer?
 
@@ -15,7 +16,7 @@ package struct BlockArena {
     package init() {}
 
     package mutating func take() -> SharedMemory? {
-        let me = unsafe process.processIdentifier
+        let me = unsafe process.descent
         if owner != me {
             owner = me
             unsafe next = nil
@@ -40,7 +41,7 @@ package struct BlockArena {
 
     /// Only for a block that this process took and never shared.
     package mutating func give(_ block: SharedMemory) {
-        guard unsafe owner == process.processIdentifier else { return }
+        guard unsafe owner == process.descent else { return }
         unsafe block.base.storeBytes(of: free, as: UnsafeMutableRawPointer?.self)
         unsafe free = unsafe block.base
     }

@@ -19,7 +19,8 @@ package struct Pool {
     package var listener: UInt64 = 0
     /// Ends of this process in it.
     package var live: Int32 = 0
-    package var owner: Int32 = 0
+    /// The process that made or adopted it, by its `descent`.
+    package var owner: UInt32 = 0
     package var lastUsed: UInt64 = 0
     /// The client: generation in use of each slot (0 never), and behind those the one that it has released.
     /// The header says that too, where the server could write it.
@@ -58,7 +59,7 @@ package struct PoolSet {
     /// A free slot towards `listener`, zeroed; nil when no memory can be had.
     package mutating func take(listener: UInt64) -> Place? {
         guard ready() else { return nil }
-        let me = unsafe process.processIdentifier
+        let me = unsafe process.descent
         var largest: Int32 = 0
         for index in 0..<count where matches(index, listener: listener, owner: me) {
             unsafe largest = max(largest, pools![Int(index)].slots)
@@ -72,7 +73,7 @@ package struct PoolSet {
         return takeSlot(index)
     }
 
-    private func matches(_ index: Int32, listener: UInt64, owner: Int32) -> Bool {
+    private func matches(_ index: Int32, listener: UInt64, owner: UInt32) -> Bool {
         let pool = unsafe pools![Int(index)]
         return unsafe pool.base != nil && pool.descriptor >= 0 && pool.listener == listener && pool.owner == owner
     }
@@ -121,7 +122,7 @@ package struct PoolSet {
         unsafe process.noteHidden?(descriptor, true)
         unsafe pool.base = unsafe base
         unsafe pool.generations = unsafe generations.assumingMemoryBound(to: UInt32.self)
-        unsafe pool.owner = process.processIdentifier
+        unsafe pool.owner = process.descent
         unsafe pools![Int(index)] = pool
         return index
     }
@@ -161,7 +162,7 @@ package struct PoolSet {
             if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
         }
         unsafe pool.base = unsafe base
-        unsafe pool.owner = process.processIdentifier
+        unsafe pool.owner = process.descent
         unsafe pools![Int(index)] = pool
         return index
     }

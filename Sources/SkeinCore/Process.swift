@@ -4,6 +4,9 @@ import CSystem
 /// guarded by `withProcessLock` wherever more than one thread may change it.
 package struct ProcessState {
     package var processIdentifier: Int32 = 0
+    /// Forks between this process and the one that set up: what an ancestor made bears a lower number. Process
+    /// numbers don't tell that, since namespaces begin them anew.
+    package var descent: UInt32 = 0
     package var effectiveUser: UInt32 = 0
     /// The name that the kernel shows, for control blocks.
     package var programName: (UInt64, UInt64) = (0, 0)
@@ -64,6 +67,7 @@ package func resetProcessLock() {
 /// Reads who and where this process is. Again after fork.
 package func identifyProcess() {
     sk_forget_thread_id()
+    unsafe process.descent &+= 1
     unsafe process.processIdentifier = sk_getpid()
     unsafe process.effectiveUser = sk_geteuid()
     _ = unsafe withUnsafeMutableBytes(of: &process.programName) { unsafe sk_get_name($0.baseAddress!) }

@@ -140,7 +140,7 @@ private func wait(
     _ mask: UnsafeRawPointer?
 ) -> Int {
     // Who waits on a set is who it belongs to, a daemon's child for one.
-    unsafe set.pointee.owner = process.processIdentifier
+    unsafe set.pointee.owner = process.descent
     while true {
         let now = sk_now()
         let recent = unsafe now &- set.pointee.lastKernelLook < kernelLookInterval

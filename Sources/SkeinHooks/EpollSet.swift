@@ -42,8 +42,8 @@ struct EpollSet {
     var pauses = false
 
     /// The process that made it. A forked child shares the kernel's set and must take nothing out of it.
-    var owner: Int32 = unsafe process.processIdentifier
-    var isOurs: Bool { unsafe owner == process.processIdentifier }
+    var owner: UInt32 = unsafe process.descent
+    var isOurs: Bool { unsafe owner == process.descent }
 
     init(descriptor: Int32) { self.descriptor = descriptor }
 }

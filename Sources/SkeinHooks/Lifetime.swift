@@ -318,7 +318,10 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
 
 /// The handlers serve every way to fork that the C library has, daemon and forkpty among them. Registered at
 /// set-up: then ours takes its locks after a program's own have theirs, which its threads hold around calls of ours.
-func watchForks() { sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() }) }
+func watchForks() {
+    sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() })
+    sk_watch_clones({ beforeFork() }, { afterQuietFork(inParentOf: $0) }, { afterForkInChild() })
+}
 
 /// The process lock's generation while a fork holds it; nil where there was nothing to guard.
 nonisolated(unsafe) private var forkGeneration: UInt32? = nil
@@ -364,10 +367,14 @@ private func afterForkInChild() {
     if child == 0 {
         afterForkInChild()
     } else {
-        if unsafe child < 0 && forkGeneration != nil { shareEnds(UInt32.max) }
-        afterForkInParent()
+        afterQuietFork(inParentOf: child)
     }
     return child
+}
+
+private func afterQuietFork(inParentOf child: Int32) {
+    if unsafe child < 0 && forkGeneration != nil { shareEnds(UInt32.max) }
+    afterForkInParent()
 }
 
 /// A child of vfork would edit its parent's tables; an ordinary child edits its own.

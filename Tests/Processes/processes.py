@@ -18,6 +18,7 @@ import time
 
 sys.dont_write_bytecode = True
 from cases import CASES, NOT_HERE, WATCHDOG, case, expect  # noqa: E402
+import clones  # noqa: E402,F401
 import ports  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()

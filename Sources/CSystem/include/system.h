@@ -513,6 +513,9 @@ static inline void sk_at_fork(void (*before)(void), void (*in_parent)(void), voi
     pthread_atfork(before, in_parent, in_child);
 }
 
+/* And these around every other making of a process (clone.c); `in_parent` gets its result. */
+void sk_watch_clones(void (*before)(void), void (*in_parent)(int child), void (*in_child)(void));
+
 static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
 extern char **environ;
 extern int gethostname(char *name, size_t size);

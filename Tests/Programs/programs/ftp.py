@@ -42,6 +42,7 @@ def serve(t, more=SIMPLE_PROCESSES):
     configuration = t.folder / "vsftpd.conf"
     configuration.write_text(CONFIGURATION.format(port=t.port, root=root, empty=empty, user=USER) + more)
     t.server(["vsftpd", configuration])
+    t.server_is_shut_in = True
     return root
 
 
@@ -75,7 +76,7 @@ def mirror(t, passive):
     for original in [*t.documents.small, t.documents.middle, t.documents.big]:
         t.arrived(copies / original.name, original)
     for original in (t.documents.middle, t.documents.small[3]):
-        t.arrived(root / "incoming" / original.name, original)
+        t.arrived(root / "incoming" / original.name, original, up=True)
 
 
 @test("vsftpd sends curl files, passive", needs=["vsftpd", "curl"])
@@ -95,7 +96,7 @@ def upload(t):
     root = serve(t)
     for name, options in (("passive", ["--ftp-pasv"]), ("active", ["--ftp-port", "127.0.0.1"])):
         curl(t, *options, "-T", t.documents.big, url(t, f"incoming/{name}"))
-        t.arrived(root / "incoming" / name, t.documents.big)
+        t.arrived(root / "incoming" / name, t.documents.big, up=True)
 
 
 @test("vsftpd and lftp exchange many files, passive", needs=["vsftpd", "lftp"])
