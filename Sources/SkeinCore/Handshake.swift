@@ -199,11 +199,7 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
         || isBound(passed.bound, to: hello.client, inNetworkOf: descriptor)
     guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .refused }
     let endpoint = withProcessLock { () -> Endpoint? in
-        guard let pool = unsafe process.pools.adopt(passed.memory, user: peer.user), hello.slot >= 0,
-            unsafe hello.slot < process.pools[pool].slots
-        else { return nil }
-        unsafe process.pools.use(pool)
-        return makeEndpoint(PoolSet.Place(pool: pool, slot: hello.slot, generation: hello.generation), end: 1)
+        takeUp(passed.memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
     }
     guard let endpoint else { return .refused }
     if bound.isSTP { endpoint.set(EndFlag.refusesAfterShutdown) }
@@ -216,6 +212,22 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
     endpoint.mine.or32(Layout.state, EndState.accepted)
     endpoint.wakeAll(descriptor)
     return .endpoint(endpoint)
+}
+
+/// An end in memory that another process sent; nil where that isn't as it must be, or can't be mapped. Call under
+/// the process lock.
+package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt32, end: Int) -> Endpoint? {
+    switch unsafe process.pools.adopt(memory, slot: slot, user: user) {
+    case .refused: return nil
+    case .noMemory: break
+    case .pool(let pool):
+        let place = PoolSet.Place(pool: pool, slot: slot, generation: generation)
+        guard let endpoint = makeEndpoint(place, end: end) else { break }
+        unsafe process.pools.use(pool)
+        return endpoint
+    }
+    guard unsafe process.pools.spendReserve() else { return nil }
+    return takeUp(memory, user: user, slot: slot, generation: generation, end: end)
 }
 
 /// A client says itself whom it dialled and from where: believed only as far as TCP would allow it.

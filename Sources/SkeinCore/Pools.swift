@@ -5,7 +5,9 @@ import CSystem
 @safe
 package struct Pool {
     package var base: UnsafeMutableRawPointer?
+    /// Slots that are mapped, and the number of the first: one alone where addresses are short, else all.
     package var slots: Int32 = 0
+    package var first: Int32 = 0
     /// The client's copy of the memfd, hidden; -1 in the process that accepted.
     package var descriptor: Int32 = -1
     /// The accepting process's copy of the memfd, kept only where a connection may be given away
@@ -33,7 +35,7 @@ package struct Pool {
     package var size: Int { Layout.poolHeader + Int(slots) * Layout.slotStride }
     package var header: SharedMemory { unsafe SharedMemory(unsafe base!) }
     package func slot(_ index: Int32) -> SharedMemory {
-        unsafe SharedMemory(unsafe base!.advanced(by: Layout.poolHeader + Int(index) * Layout.slotStride))
+        unsafe SharedMemory(unsafe base!.advanced(by: Layout.poolHeader + Int(index - first) * Layout.slotStride))
     }
 }
 
@@ -43,8 +45,16 @@ package struct PoolSet {
     private var pools: UnsafeMutablePointer<Pool>?
     private var count: Int32 = 0
 
+    /// An address range kept for the time when no other is to be had; nil once it was needed.
+    private var reserve: UnsafeMutableRawPointer?
+    /// The reserve was needed: this process should take no more connections over memory.
+    package private(set) var isShort = false
+
     package static let maximum = 4096
+    /// How much of what no connection uses stays mapped. A program may have little room for addresses (RLIMIT_AS),
+    /// and children inherit what is mapped.
     private static let idleKept = 32
+    private static let idleBytesKept = 64 << 20
 
     package init() {}
 
@@ -66,11 +76,15 @@ package struct PoolSet {
             if unsafe pools![Int(index)].live == pools![Int(index)].slots { continue }
             if let place = takeSlot(index) { return place }
         }
-        guard let index = makePool(slots: largest == 0 ? 4 : min(largest * 4, Int32(Layout.poolMaximumSlots))) else {
-            return nil
+        var slots = largest == 0 ? 4 : min(largest * 4, Int32(Layout.poolMaximumSlots))
+        while slots > 0 {
+            if let index = makePool(slots: slots) {
+                unsafe pools![Int(index)].listener = listener
+                return takeSlot(index)
+            }
+            slots /= 4
         }
-        unsafe pools![Int(index)].listener = listener
-        return takeSlot(index)
+        return nil
     }
 
     private func matches(_ index: Int32, listener: UInt64, owner: UInt32) -> Bool {
@@ -110,7 +124,7 @@ package struct PoolSet {
         // Past RLIMIT_FSIZE the growth of a memfd is a signal.
         guard fileSizeLimit() >= UInt64(pool.size), sk_ftruncate(descriptor, pool.size) == 0,
             sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
-            let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor),
+            let base = unsafe mapWhole(pool.size, descriptor),
             let generations = unsafe allocate(Pool.generationsSize)
         else {
             _ = sk_close(descriptor)
@@ -127,44 +141,58 @@ package struct PoolSet {
         return index
     }
 
-    /// The pool behind a memfd that a client sent: mapped once, after everything about it was checked.
-    /// An inode number means nothing without its device, and a pool serves the user who made it.
-    package mutating func adopt(_ descriptor: Int32, user: UInt32) -> Int32? {
-        guard ready() else { return nil }
+    package enum Adoption {
+        case pool(Int32)
+        /// It isn't as it must be.
+        case refused
+        case noMemory
+    }
+
+    /// The pool behind a memfd that a client sent, where it has that slot: mapped once, after everything about it was
+    /// checked. An inode number means nothing without its device, and a pool serves the user who made it.
+    package mutating func adopt(_ descriptor: Int32, slot: Int32, user: UInt32) -> Adoption {
+        guard ready() else { return .noMemory }
         var status = stat()
-        guard unsafe sk_fstat(descriptor, &status) == 0 else { return nil }
+        guard unsafe sk_fstat(descriptor, &status) == 0 else { return .refused }
         let inode = UInt64(status.st_ino)
         for index in 0..<count {
             let pool = unsafe pools![Int(index)]
             if unsafe pool.base != nil && pool.descriptor < 0 && pool.inode == inode
-                && pool.device == UInt64(status.st_dev) && pool.user == user
+                && pool.device == UInt64(status.st_dev) && pool.user == user && slot >= pool.first
+                && slot - pool.first < pool.slots
             {
-                return index
+                return .pool(index)
             }
         }
         let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
         var system = statfs()
         let size = Int(status.st_size) - Layout.poolHeader
-        guard sk_fcntl(descriptor, Int32(F_GET_SEALS_), 0) & sealed == sealed,
+        // Sealed against our writing, it could not be mapped either.
+        guard sk_fcntl(descriptor, Int32(F_GET_SEALS_), 0) & (sealed | F_SEAL_WRITES) == sealed,
             unsafe sk_fstatfs(descriptor, &system) == 0, system.f_type == 0x0102_1994 /* TMPFS_MAGIC */,
             size > 0, size % Layout.slotStride == 0, size / Layout.slotStride <= Layout.poolMaximumSlots,
-            let index = vacancy()
-        else { return nil }
+            slot >= 0, Int(slot) < size / Layout.slotStride
+        else { return .refused }
+        guard let index = vacancy() else { return .noMemory }
         var pool = Pool()
         pool.slots = Int32(size / Layout.slotStride)
         pool.inode = inode
         pool.device = UInt64(status.st_dev)
         pool.user = user
-        // Fails where the client has sealed it against our writing.
-        guard let base = unsafe map(size: pool.size, shared: true, descriptor: descriptor) else { return nil }
+        unsafe pool.base = unsafe mapWhole(pool.size, descriptor)
+        if unsafe pool.base == nil {
+            pool.slots = 1
+            pool.first = slot
+            unsafe pool.base = unsafe mapOne(slot, descriptor)
+        }
+        guard unsafe pool.base != nil else { return .noMemory }
         if unsafe process.keepsMemory {
             pool.kept = hiddenCopy(of: descriptor)
             if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
         }
-        unsafe pool.base = unsafe base
         unsafe pool.owner = process.descent
         unsafe pools![Int(index)] = pool
-        return index
+        return .pool(index)
     }
 
     package mutating func use(_ index: Int32) { unsafe pools![Int(index)].live += 1 }
@@ -180,6 +208,79 @@ package struct PoolSet {
             unsafe own[Layout.poolMaximumSlots + Int(slot)] = generation
         }
         // Never unmapped at once: another thread of a careless program may still be inside it.
+    }
+
+    // MARK: Addresses
+
+    /// A whole pool; what is idle gives way where addresses are short.
+    private mutating func mapWhole(_ size: Int, _ descriptor: Int32) -> UnsafeMutableRawPointer? {
+        if let base = unsafe map(size: size, shared: true, descriptor: descriptor) { return unsafe base }
+        trimIdle(toBytes: 0)
+        return unsafe map(size: size, shared: true, descriptor: descriptor)
+    }
+
+    /// The header and one slot, side by side.
+    private func mapOne(_ slot: Int32, _ descriptor: Int32) -> UnsafeMutableRawPointer? {
+        let size = Layout.poolHeader + Layout.slotStride
+        guard let base = unsafe map(size: size, shared: false) else { return nil }
+        func place(_ offset: Int, _ count: Int, from position: Int) -> Bool {
+            let flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED
+            let target = unsafe base.advanced(by: offset)
+            return unsafe sk_mmap(target, count, PROT_READ | PROT_WRITE, flags, descriptor, position) == target
+        }
+        let position = Layout.poolHeader + Int(slot) * Layout.slotStride
+        if place(0, Layout.poolHeader, from: 0) && place(Layout.poolHeader, Layout.slotStride, from: position) {
+            return unsafe base
+        }
+        unsafe _ = sk_munmap(base, size)
+        return nil
+    }
+
+    /// For a process that listens: a client has its connection before we have mapped it, and can't be sent to TCP
+    /// any more. So there is always room for one.
+    package mutating func keepReserve() {
+        if unsafe reserve != nil || isShort { return }
+        unsafe reserve = unsafe map(size: PoolSet.reserveSize, shared: false)
+    }
+    /// A slot, and the little that an end needs beside it.
+    private static let reserveSize = Layout.poolHeader + Layout.slotStride + (1 << 20)
+
+    /// Makes the reserve free to be mapped; false where there is none.
+    package mutating func spendReserve() -> Bool {
+        guard let range = unsafe reserve else { return false }
+        unsafe _ = sk_munmap(range, PoolSet.reserveSize)
+        unsafe reserve = nil
+        isShort = true
+        return true
+    }
+
+    /// Unmaps what no connection uses, the longest idle first, down to so many bytes.
+    private mutating func trimIdle(toBytes limit: Int) {
+        while true {
+            var oldest: Int32 = -1
+            var idle = 0
+            var bytes = 0
+            for index in 0..<count {
+                let pool = unsafe pools![Int(index)]
+                guard unsafe pool.base != nil && pool.live == 0 else { continue }
+                idle += 1
+                bytes += pool.size
+                if unsafe oldest < 0 || pool.lastUsed < pools![Int(oldest)].lastUsed { oldest = index }
+            }
+            if idle <= PoolSet.idleKept && bytes <= limit { return }
+            unmap(oldest)
+        }
+    }
+
+    private mutating func unmap(_ index: Int32) {
+        let pool = unsafe pools![Int(index)]
+        unsafe _ = sk_munmap(pool.base, pool.size)
+        close(pool.descriptor)
+        close(pool.kept)
+        if let generations = unsafe pool.generations {
+            unsafe _ = sk_munmap(generations, Pool.generationsSize)
+        }
+        unsafe pools![Int(index)] = Pool()
     }
 
     private func close(_ descriptor: Int32) {
@@ -205,32 +306,10 @@ package struct PoolSet {
         return true
     }
 
-    /// An unused entry. Idle pools beyond the few worth keeping are unmapped here, the longest idle first.
+    /// An unused entry. Idle pools beyond those worth keeping are unmapped here.
     private mutating func vacancy() -> Int32? {
-        var vacant: Int32 = -1
-        var oldest: Int32 = -1
-        var idle = 0
-        for index in 0..<count {
-            let pool = unsafe pools![Int(index)]
-            if unsafe pool.base == nil {
-                vacant = index
-            } else if pool.live == 0 {
-                idle += 1
-                if unsafe oldest < 0 || pool.lastUsed < pools![Int(oldest)].lastUsed { oldest = index }
-            }
-        }
-        if idle > PoolSet.idleKept {
-            let pool = unsafe pools![Int(oldest)]
-            unsafe _ = sk_munmap(pool.base, pool.size)
-            close(pool.descriptor)
-            close(pool.kept)
-            if let generations = unsafe pool.generations {
-                unsafe _ = sk_munmap(generations, Pool.generationsSize)
-            }
-            unsafe pools![Int(oldest)] = Pool()
-            return oldest
-        }
-        if vacant >= 0 { return vacant }
+        trimIdle(toBytes: PoolSet.idleBytesKept)
+        for index in 0..<count where unsafe pools![Int(index)].base == nil { return index }
         guard count < PoolSet.maximum else { return nil }
         count += 1
         return count - 1
@@ -243,3 +322,5 @@ private let F_GET_SEALS_ = 1034
 let F_SEAL_SEAL_ = 1
 let F_SEAL_SHRINK_ = 2
 private let F_SEAL_GROW_ = 4
+/// F_SEAL_WRITE and F_SEAL_FUTURE_WRITE.
+private let F_SEAL_WRITES = 8 | 16

@@ -56,6 +56,7 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     }
     guard let bound = boundAddress(descriptor) else { return }
     guard unsafe rules.allows(bound) else { return unsafe recordListener(descriptor, socket, bound, .refusedByRule) }
+    if unsafe process.pools.isShort { return unsafe recordListener(descriptor, socket, bound, .noMemory) }
     guard let cookie = cookie(of: descriptor) else {
         return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
@@ -79,6 +80,7 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
 func beginTranslating(
     _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ hidden: Int32, _ bound: Address
 ) {
+    withProcessLock { unsafe process.pools.keepReserve() }
     // Accept must never block in the kernel on one queue while the other has a connection.
     _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
     unsafe socket.pointee.hidden = hidden
@@ -382,7 +384,7 @@ private func isReadable(_ descriptor: Int32) -> Bool {
 }
 
 /// The hidden listener is dead: the listener is TCP's alone.
-func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
+func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason = .handedOn) {
     unsafe socket.pointee.hiddenIsShut = false
     if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
     let hidden = unsafe socket.pointee.hidden
@@ -396,7 +398,7 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>) {
         unsafe setEntry(visible, socket, .stream)
         unsafe showOwnBlocking(visible, socket)
     }
-    unsafe recordListener(visible, socket, socket.pointee.bound4or6, .handedOn)
+    unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason)
 }
 
 private func finishAccept(
@@ -406,6 +408,11 @@ private func finishAccept(
     unsafe takeOptions(end, from: socket)
     if flags & Flag.nonBlock != 0 { end.set(EndFlag.nonBlocking) }
     installEndpoint(end, descriptor)
+    if unsafe process.pools.isShort && !socket.pointee.isSTP {
+        // The next one might be refused: clients that come from now on use TCP, whoever holds the listener.
+        _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
+        unsafe stopTranslating(socket, .noMemory)
+    }
     unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
     return Int(descriptor)
 }

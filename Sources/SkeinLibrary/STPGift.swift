@@ -251,13 +251,10 @@ private func receive(_ visitor: Int32) -> Int32 {
     guard received == MemoryLayout<Parcel>.size, count == 2 + Int32(parcel.hasPort), parcel.magic == Parcel.magic,
         parcel.version == Layout.version, parcel.end == 0 || parcel.end == 1
     else { return refuse(count < 2 ? EMFILE : EPROTO, count < 2 ? .descriptors : .system) }
-    let made = withProcessLock { () -> Endpoint? in
-        guard let pool = unsafe process.pools.adopt(descriptors.1, user: process.effectiveUser), parcel.slot >= 0,
-            unsafe parcel.slot < process.pools[pool].slots
-        else { return nil }
-        unsafe process.pools.use(pool)
-        return makeEndpoint(
-            PoolSet.Place(pool: pool, slot: parcel.slot, generation: parcel.generation), end: Int(parcel.end))
+    let made = withProcessLock {
+        unsafe takeUp(
+            descriptors.1, user: process.effectiveUser, slot: parcel.slot, generation: parcel.generation,
+            end: Int(parcel.end))
     }
     guard let end = made else { return refuse(ENOMEM, .memory) }
     unpack(parcel, into: end)

@@ -15,7 +15,7 @@ static void no_memory(int port) {
     if (!file || fscanf(file, "%lu", &pages) != 1) abort();
     fclose(file);
     limit = old;
-    limit.rlim_cur = pages * 4096 + (4 << 20);
+    limit.rlim_cur = pages * 4096 + (1 << 20);  // a connection needs two
     setrlimit(RLIMIT_AS, &limit);
     int result = stp_connect(fd, port);
     int error = errno;

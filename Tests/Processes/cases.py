@@ -1,5 +1,7 @@
 """What the files of cases share: each case is a function, run in a process of its own under `skein run`."""
 
+import os
+import pathlib
 import sys
 
 WATCHDOG = 30
@@ -17,6 +19,12 @@ def case(sentence):
 def expect(got, wanted, what=""):
     if got != wanted:
         raise AssertionError(f"expected {wanted!r}, got {got!r} {what}")
+
+
+def in_memory(connection):
+    """Whether the descriptor is a Unix socket to the kernel, and so no TCP connection."""
+    inode = str(os.fstat(connection.fileno()).st_ino)
+    return any(inode in line.split() for line in pathlib.Path("/proc/net/unix").read_text().splitlines())
 
 
 def not_here(reason):

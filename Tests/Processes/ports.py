@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 
-from cases import WATCHDOG, case, expect, not_here
+from cases import WATCHDOG, case, expect, in_memory, not_here
 
 SKEIN = pathlib.Path(__file__).resolve().parents[2] / "build/bin/skein"
 NOBODY = 65534
@@ -64,9 +64,7 @@ def low_port():
     def fetch():
         client.settimeout(WATCHDOG)
         client.connect(listener.getsockname())
-        inode = f" {os.fstat(client.fileno()).st_ino}"
-        in_memory = any(inode in line for line in pathlib.Path("/proc/net/unix").read_text().splitlines())
-        return client.recv(9).decode() + (" over memory" if in_memory else " over TCP")
+        return client.recv(9).decode() + (" over memory" if in_memory(client) else " over TCP")
 
     listener.settimeout(WATCHDOG)
     reader = os.fork()

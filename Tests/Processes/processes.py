@@ -17,7 +17,8 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from cases import CASES, NOT_HERE, WATCHDOG, case, expect  # noqa: E402
+from cases import CASES, NOT_HERE, WATCHDOG, case, expect, in_memory  # noqa: E402
+import addresses_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
 import ports  # noqa: E402,F401
 
@@ -30,17 +31,10 @@ def pair():
     client = socket.create_connection(listener.getsockname())
     server, _ = listener.accept()
     listener.close()
-    expect(over_tcp(client), False, "the connection goes over TCP")
+    expect(in_memory(client), True, "over memory")
     for end in (client, server):
         end.settimeout(WATCHDOG)
     return client, server
-
-
-def over_tcp(connection):
-    """Whether the kernel's TCP knows the connection."""
-    port = f":{connection.getsockname()[1]:04X}"
-    established = [line.split()[1:4] for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(port in (local[-5:], remote[-5:]) for local, remote, state in established if state == "01")
 
 
 def exactly(connection, count):
@@ -229,7 +223,7 @@ def heir():
     expect(server.stdout.readline(), "ready True\n")
     for _ in range(2):
         client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
-        expect(over_tcp(client), False, "the connection goes over TCP")
+        expect(in_memory(client), True, "over memory")
         client.settimeout(WATCHDOG)
         expect(exactly(client, 13), b"from the heir")
     expect(server.wait(WATCHDOG), 0)
@@ -241,7 +235,7 @@ def heir_ends():
     subprocess.run(["true"], pass_fds=[listener.fileno()], check=True)
     client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
     server, _ = listener.accept()
-    expect(over_tcp(client), False, "the connection goes over TCP")
+    expect(in_memory(client), True, "over memory")
     server.sendall(b"x")
     expect(client.recv(1), b"x")
 
