@@ -284,7 +284,7 @@ extension Endpoint {
                 return 0
             }
             let room = Layout.capacity(kind) - Int(used)
-            let grown = kind == 0 && maySwitch(head: head, tail: tail, start: start) ? Layout.largeCapacity : 0
+            let grown = kind == 0 && mayGrow(head: head, tail: tail, start: start) ? Layout.largeCapacity : 0
             return limited(room + grown, unread: tail &- head)
         }
     }
@@ -355,6 +355,12 @@ extension Endpoint {
         (head > start || tail == start) && block.load32(Block.settings) & EndSetting.smallRing == 0
     }
 
+    /// The first change of all has none before it.
+    @inline(__always) private func mayGrow(head: UInt64, tail: UInt64, start: UInt64) -> Bool {
+        maySwitch(head: head, tail: tail, start: start)
+            || (start == 0 && block.load32(Block.settings) & EndSetting.smallRing == 0)
+    }
+
     @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (kind: UInt32, room: Int) {
         let kind = block.load32(Block.writeKind)
         let start = block.load64(Block.switchPosition)
@@ -367,7 +373,7 @@ extension Endpoint {
                 Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
         }
         if kind == 0 {
-            if room >= count || !maySwitch(head: head, tail: tail, start: start) { return (kind, room) }
+            if room >= count || !mayGrow(head: head, tail: tail, start: start) { return (kind, room) }
             let grown = limited(Layout.largeCapacity, unread: tail &- head)
             if grown <= room { return (kind, room) }
             place(kind: 1, from: tail)

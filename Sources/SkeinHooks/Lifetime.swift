@@ -333,6 +333,14 @@ private func beforeFork() {
     unsafe forkGeneration = lockProcess()
     lockSets()
     shareEnds(1)
+    shareUnconnected()
+}
+
+/// What one of the two connects later, the other must find connected too: over TCP it does.
+private func shareUnconnected() {
+    for number in 0..<programEnd {
+        if let socket = unsafe streamSocket(Int32(number)) { unsafe socket.pointee.shared = true }
+    }
 }
 
 private func afterForkInParent() {

@@ -467,6 +467,7 @@ private func waitForConnection(
         }
     }
     if unsafe items[1].revents & Int16(POLLHUP) != 0 && !socket.pointee.isSTP { unsafe stopTranslating(socket) }
+    if result == -Int(EINTR) && !limited && sk_handlers_restart() != 0 { return 0 }
     return result < 0 ? -result : 0
 }
 

@@ -5,12 +5,28 @@ import CSystem
 /// Where the data of a call lies; one vector or many.
 @safe
 struct Vectors {
-    var base: UnsafePointer<iovec>
-    var count: Int
+    /// Nothing is read from it when there are none: a message without data may have no vectors at all.
+    private let base: UnsafePointer<iovec>?
+    let count: Int
 
-    var total: Int {
+    init(base: UnsafePointer<iovec>?, count: Int) {
+        unsafe self.base = unsafe base
+        self.count = count
+    }
+
+    subscript(_ index: Int) -> iovec { unsafe base.unsafelyUnwrapped[index] }
+
+    /// Bytes in all; minus the errno for vectors that can't be meant: a missing address, more than there is.
+    func total(discards: Bool = false) -> Int {
+        if unsafe base == nil && count > 0 { return -Int(EFAULT) }
         var sum = 0
-        for index in 0..<count { unsafe sum &+= base[index].iov_len }
+        for index in 0..<count {
+            let vector = unsafe self[index]
+            let (more, overflows) = unsafe sum.addingReportingOverflow(vector.iov_len)
+            if unsafe vector.iov_len < 0 || overflows { return -Int(EINVAL) }
+            if unsafe vector.iov_base == nil && vector.iov_len > 0 && !discards { return -Int(EFAULT) }
+            sum = more
+        }
         return sum
     }
 }
@@ -103,7 +119,8 @@ extension Endpoint {
     func receive(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
         if flags & Flag.outOfBand != 0 { return receiveUrgent(vectors, flags: flags) }
         if flags & Flag.errorQueue != 0 { return -Int(EAGAIN) }
-        let total = vectors.total
+        let total = vectors.total(discards: flags & Flag.truncate != 0)
+        if total < 0 { return total }
         var done = 0
         var deadline: UInt64 = 0
         while true {
@@ -165,7 +182,7 @@ extension Endpoint {
         var skip = from
         var done = 0
         for index in 0..<vectors.count {
-            let vector = unsafe vectors.base[index]
+            let vector = unsafe vectors[index]
             if unsafe skip >= vector.iov_len {
                 unsafe skip -= vector.iov_len
                 continue
@@ -205,8 +222,8 @@ extension Endpoint {
         guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
             return ending().finished ? 0 : -Int(EINVAL)
         }
-        if unsafe vectors.count > 0 && vectors.base[0].iov_len > 0 {
-            unsafe vectors.base[0].iov_base.storeBytes(of: byte, as: UInt8.self)
+        if unsafe vectors.count > 0 && vectors[0].iov_len > 0 {
+            unsafe vectors[0].iov_base.storeBytes(of: byte, as: UInt8.self)
         }
         return 1
     }
@@ -216,13 +233,15 @@ extension Endpoint {
     func send(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
         var done = 0
         var deadline: UInt64 = 0
-        if vectors.total == 0 {
+        let total = vectors.total()
+        if total < 0 { return total }
+        if total == 0 {
             let refusal = sendingRefused(descriptor)
             if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13) }
             return -Int(refusal)
         }
         for index in 0..<vectors.count {
-            let vector = unsafe vectors.base[index]
+            let vector = unsafe vectors[index]
             var offset = 0
             while unsafe offset < vector.iov_len {
                 // What was taken before is reported first, and the error by the next call.
@@ -235,7 +254,7 @@ extension Endpoint {
                 if swallows() {
                     // TCP takes the first write after the peer closed, and hears the reset then.
                     set(EndFlag.broken)
-                    return vectors.total
+                    return total
                 }
                 let last = index == vectors.count - 1
                 let urgent = flags & Flag.outOfBand != 0 && last
@@ -304,12 +323,12 @@ extension Endpoint {
     private func swallows() -> Bool { has(EndFlag.hungUp) }
 
     /// Bytes that the next write takes at once, after waiting for some; minus the errno when it must not wait.
-    func waitForRoom(_ descriptor: Int32, dontWait: Bool) -> Int {
+    func waitForRoom(_ descriptor: Int32, blocks: Bool) -> Int {
         var deadline: UInt64 = 0
         while true {
             let room = writable()
             if room > 0 || ending().reset || has(EndFlag.hungUp) { return max(room, 1) }
-            if dontWait || has(EndFlag.nonBlocking) { return -Int(EAGAIN) }
+            if !blocks { return -Int(EAGAIN) }
             if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
             let error = waitUntil(descriptor, reading: false, deadline: deadline)
             if error != 0 { return -Int(error) }
@@ -435,6 +454,7 @@ extension Endpoint {
                 unsafe Sleep(.poll(item, 1, $0, nil), armed: .end(local, own)).run()
             }
         }
+        if result == -Int(EINTR) && deadline == UInt64.max && sk_handlers_restart() != 0 { return 0 }
         if result < 0 { return Int32(-result) }
         if result > 0 {
             noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))

@@ -3,8 +3,7 @@ import CSystem
 // The calls that move bytes. Each looks its descriptor up and passes to the system what is not ours.
 
 @inline(__always)
-private func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body: (Vectors) -> Result) -> Result
-{
+func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body: (Vectors) -> Result) -> Result {
     var vector = unsafe iovec(iov_base: buffer, iov_len: count)
     return unsafe withUnsafePointer(to: &vector) { unsafe body(Vectors(base: $0, count: 1)) }
 }
@@ -228,7 +227,7 @@ private func leaveTime(until deadline: UInt64, _ time: UnsafeMutablePointer<time
     return unsafe hookRecvFrom(descriptor, buffer, count, flags, address, length)
 }
 
-// MARK: sendfile and splice
+// MARK: sendfile
 
 /// Reads a piece of the file and sends it, as often as it takes.
 @c(sendfile) public func hookSendFile(
@@ -272,33 +271,4 @@ private func sendFile(
     }
     if let offset = unsafe offset { unsafe offset.pointee = position } else { _ = sk_lseek(source, position, 0) }
     return position > start ? position - start : min(result, 0)
-}
-
-/// Through a buffer: pages can't be moved into a ring.
-@c(splice) public func hookSplice(
-    _ source: Int32, _ sourceOffset: UnsafeMutablePointer<Int>?, _ target: Int32,
-    _ targetOffset: UnsafeMutablePointer<Int>?, _ count: Int, _ flags: UInt32
-) -> Int {
-    let from = endpoint(source)
-    let to = endpoint(target)
-    if from == nil && to == nil {
-        return unsafe real.splice!(source, sourceOffset, target, targetOffset, count, flags)
-    }
-    let piece = min(count, 64 << 10)
-    guard let buffer = unsafe malloc(max(piece, 1)) else { return finish(-Int(ENOMEM)) }
-    defer { unsafe free(buffer) }
-    let dontWait = flags & 2 /* SPLICE_F_NONBLOCK */ != 0 ? Flag.dontWait : 0
-    if let to {
-        // Only what there is room for is taken out of the pipe, so that nothing is lost.
-        let room = to.waitForRoom(target, dontWait: dontWait != 0)
-        if room < 0 { return finish(room) }
-        let got = unsafe sk_read(source, buffer, min(piece, room))
-        if got <= 0 { return finish(got) }
-        return unsafe finish(withVector(buffer, got) { to.send(target, $0, flags: 0) })
-    }
-    let got = unsafe withVector(buffer, piece) { from!.receive(source, $0, flags: dontWait | Flag.peek) }
-    if got <= 0 { return finish(got) }
-    let written = unsafe sk_write(target, buffer, got)
-    if written <= 0 { return finish(written) }
-    return unsafe finish(withVector(buffer, written) { from!.receive(source, $0, flags: Flag.dontWait) })
 }

@@ -147,7 +147,20 @@ enum BulkCases {
     }
 
     private static let small: [Case] =
-        forked("a hundred thousand single bytes arrive in order", watchdogSeconds: 60) { sock, _ in
+        paired("both ends may write 64 KB, after a few bytes, before either reads") { first, second in
+            for sock in [first, second] {
+                try sock.setNonBlocking()
+                try expect(sock.write(String(repeating: "a", count: 100)), 100)
+                try expect(sock.write(String(repeating: "b", count: 64_000)), 64_000)
+            }
+            for sock in [first, second] {
+                try sock.setNonBlocking(false)
+                try expect(
+                    try sock.readFully(64_100),
+                    String(repeating: "a", count: 100) + String(repeating: "b", count: 64_000))
+            }
+        }
+        + forked("a hundred thousand single bytes arrive in order", watchdogSeconds: 60) { sock, _ in
             for position in 0..<100_000 { try expect(sock.write(bytes: [pattern(position)]), 1) }
         } ours: { sock, _ in
             var position = 0

@@ -1,7 +1,7 @@
 import CContract
 import Glibc
 
-/// The rarer ways in and out: stdio, sendfile, splice, several messages at once, urgent data.
+/// The rarer ways in and out: stdio, sendfile, several messages at once, urgent data.
 enum MessageCases {
     static let cases: [Case] = stdio + files + several + urgent
 
@@ -132,6 +132,14 @@ enum MessageCases {
             }
             try expect(got.result, 1)
             try expect(got.lengths[0], 3)
+        }
+        + paired("sendmsg and recvmsg without any vector move nothing, and take nothing") { first, second in
+            var message = msghdr()
+            try expect(Outcome(first.face.sendmsg(first.fd, &message, 0)), 0)
+            try expect(second.write("x"), 1)
+            try first.awaitReadable()
+            try expect(Outcome(first.face.recvmsg(first.fd, &message, Msg.dontWait)), 0)
+            try expect(first.read(), "x")
         }
         + paired("recvmmsg of an empty non-blocking socket is EAGAIN") { first, _ in
             var room = [UInt8](repeating: 0, count: 8)

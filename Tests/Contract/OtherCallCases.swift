@@ -88,16 +88,7 @@ enum OtherCallCases {
         }
 
     private static let kernelThings: [Case] =
-        paired("splice moves bytes from a pipe into the socket and from the socket into a pipe") { first, second in
-            let pipe = Pipe()
-            pipe.write("through")
-            try expect(splice(pipe.reader, nil, first.fd, nil, 100, 0), 7)
-            try second.awaitReadable()
-            try expect(splice(second.fd, nil, pipe.writer, nil, 100, 0), 7)
-            var room = [UInt8](repeating: 0, count: 9)
-            try expect(Received(Glibc.read(pipe.reader, &room, 9), room), "through")
-        }
-        + paired("O_ASYNC sends SIGIO when data comes") { first, second in
+        paired("O_ASYNC sends SIGIO when data comes") { first, second in
             SignalCount.start(SIGIO, flags: SA_RESTART)
             try expect(Outcome(first.face.fcntl(first.fd, F_SETOWN, getpid())), 0)
             try expect(Outcome(first.face.fcntl(first.fd, F_SETFL, O_RDWR | 0o20000)), 0)

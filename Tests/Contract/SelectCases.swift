@@ -188,6 +188,26 @@ enum SelectCases {
             try expect(client.write("x"), 1)
             try expect(server.read(), "x")
         }.holding(for: [.swift], DifferenceCases.restarting)
+        + eachFamily("accept, interrupted by a signal with SA_RESTART, goes on and accepts") { face, family in
+            let listener = try face.listener(family)
+            SignalCount.start(SIGUSR1, flags: SA_RESTART)
+            let worker = Worker { Outcome(face.accept(listener.sock.fd, nil, nil)) }
+            worker.interrupt(SIGUSR1)
+            pause(milliseconds: 20)
+            let client = try listener.connect()
+            let server = Sock(face: face, fd: Int32(try worker.join().value))
+            try expect(client.write("x"), 1)
+            try expect(server.read(), "x")
+        }
+        + paired("one of two blocked readers, interrupted by a signal with SA_RESTART, goes on and reads") {
+            first, second in
+            SignalCount.start(SIGUSR1, flags: SA_RESTART)
+            let workers = [Worker { first.read(1) }, Worker { first.read(1) }]
+            workers[1].interrupt(SIGUSR1)
+            pause(milliseconds: 20)
+            try expect(second.write("xx"), 2)
+            for worker in workers { try expect(worker.join(), "x") }
+        }
         + paired("a blocked write, interrupted by a signal, returns what it had sent") { first, second in
             SignalCount.start(SIGUSR1, flags: 0)
             let worker = SendCases.blockedWrite(first)

@@ -87,6 +87,20 @@ enum SharingCases {
             try expect(first.write("x"), 1)
             try expect(second.read(), "x")
         }
+        + eachFamily("a socket that a forked child connects is connected for its parent too") { face, family in
+            let listener = try face.listener(family)
+            let sock = try face.stream(family)
+            let child = Child { turns in
+                try expect(sock.connect(listener.address), 0)
+                turns.signal()
+                turns.stay()
+            }
+            try child.takeTurn()
+            let server = try listener.accept()
+            try expect(sock.write("x"), 1)
+            try expect(server.read(), "x")
+            child.kill()
+        }.holding(for: [.tcp], "an STP socket is its process's own until it is connected")
         + paired("a forked child reads a part and its parent the rest") { first, second in
             try expect(second.write("abcdef"), 6)
             try first.awaitReadable()

@@ -249,6 +249,30 @@ static inline long sk_setsid(void) { return sk_syscall6(SYS_setsid, 0, 0, 0, 0, 
 static inline long sk_wait4(int pid, int *status, int options) {
     return sk_syscall6(SYS_wait4, pid, SK_P(status), options, 0, 0, 0);
 }
+static inline long sk_pipe2(int *ends, int flags) {
+    return sk_syscall6(SYS_pipe2, SK_P(ends), flags, 0, 0, 0, 0);
+}
+static inline long sk_splice(int from, long *from_offset, int to, long *to_offset, size_t size, unsigned flags) {
+    return sk_syscall6(SYS_splice, from, SK_P(from_offset), to, SK_P(to_offset), (long)size, flags);
+}
+/// Whether every handler that the program has installed wants calls to restart (SA_RESTART). Which of them
+/// interrupted a call can't be known. Those of faults, and of
+/// SIGQUIT, which language runtimes take beside them, do not count.
+static inline int sk_handlers_restart(void) {
+    struct { void *handler; unsigned long flags; void *restorer; unsigned long mask; } action;
+    int found = 0;
+    for (int signal = 1; signal <= 64; signal++) {
+        switch (signal) {
+        case 3: case 4: case 5: case 6: case 7: case 8: case 11: case 31: continue; /* QUIT ILL TRAP ABRT BUS FPE SEGV SYS */
+        case 32: case 33: continue; /* the C library's own */
+        }
+        if (sk_syscall6(SYS_rt_sigaction, signal, 0, SK_P(&action), 8, 0, 0) < 0) continue;
+        if (action.handler == (void *)0 || action.handler == (void *)1) continue;
+        if (!(action.flags & 0x10000000 /* SA_RESTART */)) return 0;
+        found = 1;
+    }
+    return found;
+}
 static inline long sk_close_range(unsigned first, unsigned last, int flags) {
     return sk_syscall6(SYS_close_range, first, last, flags, 0, 0, 0);
 }
