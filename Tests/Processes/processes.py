@@ -21,6 +21,7 @@ from cases import CASES, NOT_HERE, WATCHDOG, case, expect, in_memory  # noqa: E4
 import addresses_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
 import ports  # noqa: E402,F401
+import shells  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()
 SKEIN = HERE.parents[2] / "build/bin/skein"

@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -127,6 +128,7 @@ static inline long sk_connect(int fd, const void *address, unsigned length) {
 static inline long sk_accept4(int fd, void *address, void *length, int flags) {
     return sk_syscall6(SYS_accept4, fd, SK_P(address), SK_P(length), flags, 0, 0);
 }
+static inline long sk_pipe(int *pair, int flags) { return sk_syscall6(SYS_pipe2, SK_P(pair), flags, 0, 0, 0, 0); }
 static inline long sk_socketpair(int domain, int type, int protocol, int *pair) {
     return sk_syscall6(SYS_socketpair, domain, type, protocol, SK_P(pair), 0, 0);
 }
@@ -518,6 +520,37 @@ static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, i
         if (action->tag == 2 && action->open.fd == fd) return 1;
     }
     return 0;
+}
+
+// MARK: Signals while system() waits
+
+static inline void sk_ignore_signal(int number, struct sigaction *old) {
+    struct sigaction ignoring;
+    memset(&ignoring, 0, sizeof ignoring);
+    ignoring.sa_handler = SIG_IGN;
+    sigaction(number, &ignoring, old);
+}
+static inline void sk_restore_signal(int number, const struct sigaction *old) { sigaction(number, old, NULL); }
+static inline void sk_block_child_signal(sigset_t *old) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &set, old);
+}
+static inline void sk_restore_mask(const sigset_t *old) { pthread_sigmask(SIG_SETMASK, old, NULL); }
+
+/* The shell gets the signals as its caller had them. Not 0 where there is no memory. */
+static inline int sk_shell_attributes(
+    posix_spawnattr_t *attributes, const sigset_t *mask, const struct sigaction *interrupt, const struct sigaction *quit) {
+    sigset_t defaults;
+    sigemptyset(&defaults);
+    if (interrupt->sa_handler != SIG_IGN) sigaddset(&defaults, SIGINT);
+    if (quit->sa_handler != SIG_IGN) sigaddset(&defaults, SIGQUIT);
+    int error = posix_spawnattr_init(attributes);
+    if (error) return error;
+    posix_spawnattr_setsigmask(attributes, mask);
+    posix_spawnattr_setsigdefault(attributes, &defaults);
+    return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
 // MARK: Threads
