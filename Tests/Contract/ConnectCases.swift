@@ -195,6 +195,17 @@ enum ConnectCases {
             try expect(pair.client.peerName().result, .failed(ENOTCONN))
             try expect(pair.client.name().address.port, name.port)
         }
+        + eachFamily("the peer's name is gone after a reset though bytes are unread, and those are read") {
+            face, family in
+            let pair = try Pair(face, family)
+            try expect(pair.server.write("last"), 4)
+            try pair.server.lingerZero()
+            pair.server.close()
+            try pair.client.awaitReadable()
+            try expect(pair.client.peerName().result, .failed(ENOTCONN))
+            try expect(pair.client.read(), "last")
+            try expect(pair.client.read(), .failed(ECONNRESET))
+        }
         + eachFamily("the peer's name stays after the peer closed") { face, family in
             let pair = try Pair(face, family)
             let name = pair.client.peerName().address
