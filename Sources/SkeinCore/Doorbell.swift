@@ -177,4 +177,5 @@ package enum Flag {
     package static let errorQueue: Int = 0x2000
     package static let nonBlock: Int32 = 0o4000
     package static let closeOnExec: Int32 = 0o2000000
+    package static let async: Int32 = 0o20000
 }

@@ -70,6 +70,10 @@ package struct LocalState {
     package var next: UnsafeMutablePointer<LocalState>? = nil
     /// The hidden TCP socket that keeps an STP socket's port; -1 for none.
     package var portHolder: Int32 = -1
+    /// The hidden socket that signals urgent data to the descriptor's owner; -1 for none. And the peer's urgent
+    /// position when it was last drained.
+    package var urgentSocket: Int32 = -1
+    package var urgentDrained: UInt64 = 0
 }
 
 extension Endpoint {

@@ -27,6 +27,10 @@ package enum Layout {
     package static let receiveLimit = 44
     /// One more than the position of the newest urgent byte that this end wrote; 0 for none.
     package static let urgent = 48
+    /// Where this end's owner is signalled for urgent data: which socket (`HiddenName`), and what it wants to
+    /// hear, 0 for nothing.
+    package static let urgentCookie = 56
+    package static let urgentSecret = 64
 
     // MARK: The slot
 

@@ -154,6 +154,15 @@ package struct HiddenName {
         self.init(text)
     }
 
+    /// The name of the socket by which an end's owner hears of urgent data.
+    package init(urgentCookie cookie: UInt64) {
+        var text = Text("skein/")
+        text.append(decimal: UInt64(Layout.version))
+        text.append("/urgent/")
+        text.append(hex: cookie)
+        self.init(text)
+    }
+
     package init(_ text: Text) {
         address.sun_family = UInt16(AF_UNIX)
         _ = unsafe withUnsafeMutableBytes(of: &address.sun_path) { path in

@@ -98,6 +98,8 @@ struct StreamSocket {
     /// It was inherited by or shared with another process, or passed; then it stays TCP.
     var shared = false
     var bound = false
+    /// The program wants signals for it: it has an owner, or O_ASYNC.
+    var signals = false
     /// The program's own view of O_NONBLOCK of a listener (the real one never blocks).
     var nonBlocking = false
     var receiveTimeout: UInt64 = 0

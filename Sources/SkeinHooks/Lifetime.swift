@@ -32,6 +32,7 @@ private struct Departure {
         // After the kernel close, so that a spinning peer that looks again finds the hang-up.
         endpoint.mine.add32(Layout.hint, 1)
         unsafe closeHolder(end.pointee.portHolder)
+        unsafe closeHolder(end.pointee.urgentSocket)
         endpoint.release(connected: true)
     }
 }
@@ -99,7 +100,7 @@ private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
     unsafe giveBack(socket)
 }
 
-/// Gives up an STP socket's port.
+/// Gives up an STP socket's port, or an owner's signals.
 private func closeHolder(_ holder: Int32) {
     guard holder >= 0 else { return }
     clearEntry(holder)
@@ -188,6 +189,9 @@ private func moveHiddenAway(_ target: Int32) {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
             unsafe end.local.pointee.portHolder = moved
         }
+        if let end = endpoint(Int32(number)), unsafe end.local.pointee.urgentSocket == target {
+            unsafe end.local.pointee.urgentSocket = moved
+        }
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
         if unsafe socket.pointee.hidden == target { unsafe socket.pointee.hidden = moved }
@@ -233,10 +237,11 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
     switch command {
     case F_DUPFD, 1030 /* F_DUPFD_CLOEXEC */: duplicated(descriptor, Int32(result))
     case F_SETFL:
-        endpoint(descriptor)?.setSignals(argument & 0o20000 /* O_ASYNC */ != 0)
+        endpoint(descriptor)?.setSignals(argument & Int(Flag.async) != 0)
         setNonBlocking(descriptor, argument & Int(Flag.nonBlock) != 0)
         if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
             _ = sk_fcntl(descriptor, F_SETFL, argument | Int(Flag.nonBlock))
+            if unsafe socket.pointee.signals { unsafe copySignals(descriptor, socket) }
         }
     case F_GETFL:
         if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0,
@@ -246,11 +251,20 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
         }
     default: break
     }
+    if asksForSignals(command, argument) { followSignals(descriptor) }
     return result
 }
 
+/// Who is to be signalled for the descriptor, or when, has changed.
+private func followSignals(_ descriptor: Int32) {
+    if let end = endpoint(descriptor) { return end.followOwner(descriptor) }
+    guard let socket = unsafe streamSocket(descriptor) else { return }
+    unsafe socket.pointee.signals = true
+    unsafe copySignals(descriptor, socket)
+}
+
 extension Endpoint {
-    fileprivate func setSignals(_ on: Bool) {
+    func setSignals(_ on: Bool) {
         guard unsafe on != local.pointee.signals else { return }
         unsafe local.pointee.signals = on
         if on { arm(.reading) } else { disarm(.reading) }
@@ -284,6 +298,11 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
     }
     if number == 0x5452 /* FIOASYNC */, let end = endpoint(descriptor), let argument = unsafe argument {
         unsafe end.setSignals(argument.loadUnaligned(as: Int32.self) != 0)
+    }
+    if number == 0x5452 || number == 0x8901 /* FIOSETOWN */ || number == 0x8902 /* SIOCSPGRP */ {
+        let result = unsafe sk_ioctl(descriptor, number, argument)
+        if result == 0 { followSignals(descriptor) }
+        return result
     }
     if let end = endpoint(descriptor), let argument = unsafe argument {
         switch number {

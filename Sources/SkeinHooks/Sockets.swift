@@ -85,6 +85,7 @@ func beginTranslating(
     _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
     unsafe socket.pointee.hidden = hidden
     unsafe socket.pointee.bound4or6 = bound
+    unsafe copySignals(descriptor, socket)
     setEntry(hidden, nil, .hidden)
     unsafe setEntry(descriptor, socket, .listener)
     unsafe recordListener(descriptor, socket, bound, .none)
@@ -158,6 +159,8 @@ private func connectThroughMemory(
     let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
     let registrations = registrationsOf(descriptor)
     if statusFlags & Int(Flag.nonBlock) == 0 { _ = sk_fcntl(made.descriptor, F_SETFL, 0) }
+    let signals = unsafe socket.pointee.signals
+    if signals { copyOwner(descriptor, to: made.descriptor) }
     let placed = sk_dup3(made.descriptor, descriptor, closeOnExec ? Flag.closeOnExec : 0)
     _ = sk_close(made.descriptor)
     guard placed >= 0 else {
@@ -171,6 +174,7 @@ private func connectThroughMemory(
         end.set(EndFlag.connecting)
     }
     installEndpoint(end, descriptor)
+    if signals { end.takeSignals(descriptor, statusFlags) }
     unsafe giveBack(socket)
     replay(registrations, descriptor, end)
     return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)

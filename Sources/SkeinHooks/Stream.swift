@@ -174,6 +174,7 @@ extension Endpoint {
         record.store64(SocketTable.Record.bytesIn, record.load64(SocketTable.Record.bytesIn) &+ UInt64(count))
         mine.store32(Layout.processor, UInt32(truncatingIfNeeded: sk_cpu()) &+ 1)
         if unsafe local.pointee.signals { drain(descriptor) }
+        if unsafe local.pointee.urgentSocket >= 0 { drainUrgentSocket() }
         wakeWriter(descriptor)
     }
 
@@ -222,6 +223,7 @@ extension Endpoint {
         guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
             return ending().finished ? 0 : -Int(EINVAL)
         }
+        if unsafe local.pointee.urgentSocket >= 0 { drainUrgentSocket() }
         if unsafe vectors.count > 0 && vectors[0].iov_len > 0 {
             unsafe vectors[0].iov_base.storeBytes(of: byte, as: UInt8.self)
         }
@@ -263,6 +265,7 @@ extension Endpoint {
                 if put > 0 {
                     offset += put
                     done += put
+                    if urgent { signalUrgent() }
                     if unsafe offset < vector.iov_len { wakeReader(descriptor) }
                     continue
                 }

@@ -120,6 +120,7 @@ private func becomeConnected(
     unsafe eachCopy(descriptor, socket) { unsafe setEntry($0, end.local, .endpoint) }
     installEndpoint(end, descriptor)
     unsafe end.local.pointee.descriptors = copies
+    if unsafe socket.pointee.signals { end.takeSignals(descriptor, sk_fcntl(descriptor, F_GETFL, 0)) }
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
     unsafe giveBack(socket)
     replay(registrations, descriptor, end, inKernel: true)

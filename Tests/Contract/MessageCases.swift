@@ -3,7 +3,7 @@ import Glibc
 
 /// The rarer ways in and out: stdio, sendfile, several messages at once, urgent data.
 enum MessageCases {
-    static let cases: [Case] = stdio + files + several + urgent
+    static let cases: [Case] = stdio + files + several + urgent + owners
 
     private static let stdio: [Case] =
         paired("stdio writes lines to a socket and reads the peer's") { first, second in
@@ -203,5 +203,79 @@ enum MessageCases {
             try expect(second.send("ab!", Msg.outOfBand), 3)
             try expect(second.write("cd"), 2)
             try expect(first.readFully(5), "ab!cd")
+        }
+
+    private static let owners: [Case] =
+        paired("each urgent send signals SIGURG to the owner, and other data doesn't") { first, second in
+            SignalCount.start(SIGURG, flags: SA_RESTART)
+            try expect(Outcome(first.face.fcntl(first.fd, F_SETOWN, getpid())), 0)
+            try expect(second.write("plain"), 5)
+            try expect(first.read(), "plain")
+            for round in 1...20 {
+                try expect(SignalCount.value, Int32(round - 1))
+                try expect(second.send("!", Msg.outOfBand), 1)
+                try SignalCount.wait(for: Int32(round))
+                try expect(first.recv(1, Msg.outOfBand), "!")
+            }
+        }
+        + paired("without an owner there is no SIGURG, nor once it is taken back") { first, second in
+            SignalCount.start(SIGURG, flags: SA_RESTART)
+            try expect(second.send("!", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.recv(1, Msg.outOfBand), "!")
+            try expect(Outcome(first.face.fcntl(first.fd, F_SETOWN, getpid())), 0)
+            try expect(Outcome(first.face.fcntl(first.fd, F_SETOWN, 0)), 0)
+            try expect(second.send("!", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            pause(milliseconds: 20)
+            try expect(SignalCount.value, 0)
+        }
+        + paired("SIGURG comes also where the urgent byte is read in its place") { first, second in
+            SignalCount.start(SIGURG, flags: SA_RESTART)
+            try expect(first.setOption(SOL_SOCKET, SO_OOBINLINE, 1), 0)
+            try expect(Outcome(first.face.fcntl(first.fd, F_SETOWN, getpid())), 0)
+            for round in 1...20 {
+                try expect(second.send("!", Msg.outOfBand), 1)
+                try SignalCount.wait(for: Int32(round))
+                try expect(first.readFully(1), "!")
+            }
+        }
+        + eachFamily("an owner that is set before connect hears of urgent data") { face, family in
+            SignalCount.start(SIGURG, flags: SA_RESTART)
+            let listener = try face.listener(family)
+            let client = try face.stream(family)
+            try expect(Outcome(face.fcntl(client.fd, F_SETOWN, getpid())), 0)
+            try expect(client.connect(listener.address), 0)
+            let server = try listener.accept()
+            try expect(Outcome(face.fcntl(client.fd, F_GETOWN, 0)), .value(Int(getpid())))
+            try expect(server.send("!", Msg.outOfBand), 1)
+            try SignalCount.wait(for: 1)
+        }
+        + [false, true].flatMap { early in
+            eachFamily(
+                "a listener with O_ASYNC, set \(early ? "before" : "after") listen, signals SIGIO for a connection"
+            ) {
+                face, family in
+                SignalCount.start(SIGIO, flags: SA_RESTART)
+                func sign(_ fd: Int32) throws {
+                    try expect(Outcome(face.fcntl(fd, F_SETOWN, getpid())), 0)
+                    try expect(Outcome(face.fcntl(fd, F_SETFL, O_RDWR | 0o20000)), 0)
+                }
+                let sock = try face.stream(family)
+                try expect(face.address(family, 0).with { Outcome(face.bind(sock.fd, $0, $1)) }, 0)
+                if early { try sign(sock.fd) }
+                try expect(Outcome(face.listen(sock.fd, 4)), 0)
+                if !early { try sign(sock.fd) }
+                let client = try face.connected(sock.name().address, family)
+                try SignalCount.wait(for: 1)
+                try expect(Outcome(face.fcntl(sock.fd, F_SETFL, O_RDWR)), 0)
+                pause(milliseconds: 20)
+                SignalCount.start(SIGIO, flags: SA_RESTART)
+                let other = try face.connected(sock.name().address, family)
+                pause(milliseconds: 20)
+                try expect(SignalCount.value, 0)
+                client.close()
+                other.close()
+            }
         }
 }

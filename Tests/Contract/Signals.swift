@@ -12,4 +12,11 @@ enum SignalCount {
     }
 
     static var value: Int32 { count }
+
+    /// Waits until it has come at least so often.
+    static func wait(for number: Int32) throws {
+        let deadline = seconds() + 5
+        while value < number && seconds() < deadline { pause(milliseconds: 1) }
+        try expect(value >= number, "\(number) signals", got: "\(value)")
+    }
 }
