@@ -150,7 +150,7 @@ package func greet(
         guard let endpoint = makeEndpoint(place, end: 0) else { return nil }
         return (place, endpoint)
     }
-    guard let (place, endpoint) = made else { return (nil, .noMemory) }
+    guard let (place, endpoint) = made else { return unsafe (nil, process.pools.lack) }
     var hello = Hello()
     hello.slot = place.slot
     hello.generation = place.generation

@@ -66,8 +66,12 @@ package struct PoolSet {
         package var generation: UInt32
     }
 
+    /// Why `take` gave nothing.
+    package private(set) var lack = Reason.noMemory
+
     /// A free slot towards `listener`, zeroed; nil when no memory can be had.
     package mutating func take(listener: UInt64) -> Place? {
+        lack = .noMemory
         guard ready() else { return nil }
         let me = unsafe process.descent
         var largest: Int32 = 0
@@ -117,9 +121,11 @@ package struct PoolSet {
         var pool = Pool()
         pool.slots = slots
         let made = unsafe sk_memfd_create("skein", UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))
-        guard made >= 0 else { return nil }
-        let descriptor = hide(Int32(made))
-        guard descriptor >= 0 else { return nil }
+        let descriptor = made < 0 ? Int32(made) : hide(Int32(made))
+        guard descriptor >= 0 else {
+            if descriptor == -EMFILE { lack = .noDescriptor }
+            return nil
+        }
         let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
         // Past RLIMIT_FSIZE the growth of a memfd is a signal.
         guard fileSizeLimit() >= UInt64(pool.size), sk_ftruncate(descriptor, pool.size) == 0,

@@ -110,6 +110,8 @@ package func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
     unsafe map(size: bytes, shared: false)
 }
 
+private let tightLimit = 64
+
 /// Moves a descriptor above the numbers that the program uses, close-on-exec. Returns the new number or minus the errno.
 package func hide(_ descriptor: Int32) -> Int32 {
     let moved = hiddenCopy(of: descriptor)
@@ -117,12 +119,14 @@ package func hide(_ descriptor: Int32) -> Int32 {
     return moved
 }
 
+/// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
 package func hiddenCopy(of descriptor: Int32) -> Int32 {
     var limits: (UInt64, UInt64) = (0, 0)
     _ = unsafe withUnsafeMutableBytes(of: &limits) {
         unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
     }
     let soft = Int(min(limits.0, 1 << 20))
+    guard soft >= tightLimit else { return -Int32(EMFILE) }
     var base = soft > 512 ? soft - 192 : soft - soft / 4
     while base > 2 {
         let result = sk_fcntl(descriptor, F_DUPFD_CLOEXEC, base)

@@ -174,13 +174,13 @@ private func replace(_ descriptor: Int32, _ target: Int32, _ duplicate: () -> In
     return result
 }
 
-/// The program wants the number of one of our hidden descriptors: it gets it, ours moves.
+/// The program wants the number of one of our hidden descriptors: it gets it, ours moves. Where no other number
+/// is to be had we go on without: a listener with TCP alone, the rest with -1.
 private func moveHiddenAway(_ target: Int32) {
     guard kind(entry(target)) == .hidden else { return }
-    let moved = hiddenCopy(of: target)
+    let moved = max(hiddenCopy(of: target), -1)
     clearEntry(target)
-    guard moved >= 0 else { return }
-    setEntry(moved, nil, .hidden)
+    if moved >= 0 { setEntry(moved, nil, .hidden) }
     withProcessLock {
         unsafe process.pools.moved(target, to: moved)
         unsafe process.table.moved(target, to: moved)
@@ -194,7 +194,9 @@ private func moveHiddenAway(_ target: Int32) {
         }
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
-        if unsafe socket.pointee.hidden == target { unsafe socket.pointee.hidden = moved }
+        if unsafe socket.pointee.hidden == target {
+            if moved < 0 { unsafe stopTranslating(socket) } else { unsafe socket.pointee.hidden = moved }
+        }
         for index in unsafe 0..<socket.pointee.pendingCount where unsafe socket.pointee.pending[index] == target {
             unsafe socket.pointee.pending[index] = moved
         }
