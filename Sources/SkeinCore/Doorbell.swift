@@ -114,11 +114,11 @@ package struct Arms: OptionSet {
 extension Endpoint {
     package func arm(_ arms: Arms) {
         if arms.contains(.reading) {
-            sleepers(.reading).add32(0, 1)
+            sleepers.add32(place(.reading), 1)
             mine.add32(Layout.readSleepers, 1)
         }
         if arms.contains(.writing) {
-            sleepers(.writing).add32(0, 1)
+            sleepers.add32(place(.writing), 1)
             mine.add32(Layout.writeSleepers, 1)
         }
     }
@@ -126,31 +126,26 @@ extension Endpoint {
     package func disarm(_ arms: Arms) {
         if arms.contains(.reading) {
             mine.subtract32(Layout.readSleepers, 1)
-            sleepers(.reading).subtract32(0, 1)
+            sleepers.subtract32(place(.reading), 1)
         }
         if arms.contains(.writing) {
             mine.subtract32(Layout.writeSleepers, 1)
-            sleepers(.writing).subtract32(0, 1)
+            sleepers.subtract32(place(.writing), 1)
         }
     }
 
     /// Sleepers of this process alone. The published counts lie where the peer can write: nothing that
     /// decides about our own memory goes by them.
-    package func sleepersHere(_ kind: Arms) -> UInt32 { sleepers(kind).load32(0) }
+    package func sleepersHere(_ kind: Arms) -> UInt32 { sleepers.load32(place(kind)) }
 
     /// For a forked child: whoever sleeps is its parent's.
     package func forgetSleepers() {
-        sleepers(.reading).store32(0, 0)
-        sleepers(.writing).store32(0, 0)
+        sleepers.store32(place(.reading), 0)
+        sleepers.store32(place(.writing), 0)
     }
 
-    private func sleepers(_ kind: Arms) -> SharedMemory {
-        let place =
-            unsafe kind == .reading
-            ? withUnsafeMutablePointer(to: &local.pointee.readSleepers) { UnsafeMutableRawPointer($0) }
-            : withUnsafeMutablePointer(to: &local.pointee.writeSleepers) { UnsafeMutableRawPointer($0) }
-        return unsafe SharedMemory(place)
-    }
+    private var sleepers: SharedMemory { unsafe SharedMemory(UnsafeMutableRawPointer(local)) }
+    private func place(_ kind: Arms) -> Int { kind == .reading ? 0 : 4 }
 
     /// Whether others of this end sleep too, who may take each other's bells.
     @inline(__always) package func hasOtherSleepers(than own: Arms) -> Bool {

@@ -36,6 +36,9 @@ package struct Endpoint {
 /// Process-local state of an end, and where its memory lies. Recycled, never unmapped.
 @safe
 package struct LocalState {
+    /// Threads of this process that sleep on this end, for reading and for writing: at the beginning, as atomic
+    /// words (`Endpoint.sleepers`).
+    var sleepers: (UInt32, UInt32) = (0, 0)
     package var slot: UnsafeMutableRawPointer
     package var block: UnsafeMutableRawPointer
     package var end: Int
@@ -57,9 +60,6 @@ package struct LocalState {
     /// O_ASYNC: armed all the time, so that each arrival rings and the kernel sends SIGIO.
     package var signals = false
     package var spin = Spin()
-    /// Threads of this process that sleep on this end, by what for.
-    package var readSleepers: UInt32 = 0
-    package var writeSleepers: UInt32 = 0
     package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory

@@ -145,18 +145,19 @@ package func greet(
 ) -> (
     endpoint: Endpoint?, reason: Reason
 ) {
-    let made = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint)? in
+    let made = withProcessLock { () -> (place: PoolSet.Place, endpoint: Endpoint, memory: Int32)? in
         guard let place = unsafe process.pools.take(listener: pool) else { return nil }
         guard let endpoint = makeEndpoint(place, end: 0) else { return nil }
-        return (place, endpoint)
+        // The number may change when a program wants it for itself.
+        return (place, endpoint, unsafe process.pools[place.pool].descriptor)
     }
-    guard let (place, endpoint) = made else { return unsafe (nil, process.pools.lack) }
+    guard let (place, endpoint, memory) = made else { return unsafe (nil, process.pools.lack) }
     var hello = Hello()
     hello.slot = place.slot
     hello.generation = place.generation
     hello.dialled = dialled
     hello.client = client
-    var passed = unsafe (process.pools[place.pool].descriptor, bound)
+    var passed = (memory, bound)
     let count: Int32 = bound >= 0 && client.port < 1024 ? 2 : 1
     let sent = unsafe withUnsafeBytes(of: &passed) {
         unsafe sk_send_descriptors(
@@ -258,9 +259,13 @@ private func isBound(_ socket: Int32, to client: Address, inNetworkOf other: Int
     return own.port == client.port && (own.isAny || client.isSTP || own.unmapped().sameHost(as: client.unmapped()))
 }
 
-/// Call under the process lock.
+/// Call under the process lock. Where there is no memory the place is given up again.
 package func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
-    guard let block = unsafe process.blocks.take() else { return nil }
+    guard let block = unsafe process.blocks.take() else {
+        unsafe process.pools.release(
+            place.pool, slot: place.slot, end: end, generation: place.generation, reusable: false)
+        return nil
+    }
     let slot = unsafe process.pools[place.pool].slot(place.slot)
     let state = unsafe LocalState(
         slot: slot.base, block: block.base, end: end, pool: place.pool, slotIndex: place.slot,

@@ -37,16 +37,7 @@ package struct ProcessState {
 
 nonisolated(unsafe) package var process = ProcessState()
 
-/// Eight bytes of lock, alone on their line.
-nonisolated(unsafe) private var processLockWords: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (
-    0, 0, 0, 0, 0, 0, 0, 0
-)
-
-private func processLock() -> Lock {
-    // The global's address is fixed: it is never moved and never copied.
-    let address = unsafe withUnsafeMutablePointer(to: &processLockWords) { UnsafeMutableRawPointer($0) }
-    return unsafe Lock(SharedMemory(unsafe address), 0)
-}
+private func processLock() -> Lock { unsafe Lock(SharedMemory(sk_process_lock()), 0) }
 
 package func withProcessLock<Result>(_ body: () -> Result) -> Result {
     let lock = processLock()

@@ -311,6 +311,10 @@ extern __thread int sk_stp_error_word __attribute__((visibility("hidden"), tls_m
 static inline int sk_stp_error(void) { return sk_stp_error_word; }
 static inline void sk_set_stp_error(int value) { sk_stp_error_word = value; }
 
+/// The process's lock, alone on its line; zero is unlocked.
+extern uint64_t sk_process_lock_words[8] __attribute__((visibility("hidden")));
+static inline void *sk_process_lock(void) { return sk_process_lock_words; }
+
 // MARK: Clock and processor
 
 /// Nanoseconds of CLOCK_MONOTONIC (through the vDSO).
