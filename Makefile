@@ -118,6 +118,18 @@ $(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/
 	@strip --strip-unneeded $@.new
 	@mv $@.new $@
 
+# The header that may be killed before each of its stores to shared memory (Tests/Crash).
+CRASH := build/crash
+$(CRASH)/preload.o: EMBEDDED += -D CRASH_POINTS -Xcc -DSKEIN_CRASH_POINTS
+$(CRASH)/preload.o: $(PRELOAD) $(SYSTEM) Makefile
+	@mkdir -p $(CRASH)
+	@echo 'compile  crash/libskein-preload.so'
+	$(call embedded,SkeinPreload,$(PRELOAD))
+
+$(CRASH)/libskein-preload.so: $(CRASH)/preload.o $(OBJ)/exec.o $(OBJ)/preload.map
+	@$(CLANG) -D_GNU_SOURCE -DSKEIN_CRASH_POINTS -O2 -fPIC -c Sources/CSystem/thread.c -o $(CRASH)/thread.o
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(CRASH)/preload.o $(CRASH)/thread.o $(OBJ)/exec.o -o $@
+
 # The target is the link that a linker looks for; programs load what it leads to.
 $(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/library.map | $(LIB)
 	@$(CLANG) $(LINK) -Wl,-soname,libskein.so.0 -Wl,--version-script=$(OBJ)/library.map \

@@ -8,6 +8,15 @@ __thread int sk_stp_error_word = 0;
 
 _Alignas(64) uint64_t sk_process_lock_words[8];
 
+#ifdef SKEIN_CRASH_POINTS
+extern long strtol(const char *text, char **end, int base);
+void sk_crash_point(void) {
+    static long count;
+    const char *at = sk_environment("SKEIN_CRASH_AT");
+    if (at && __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED) == strtol(at, 0, 10)) sk_kill(sk_getpid(), 9);
+}
+#endif
+
 long sk_cancellable(long (*call)(void *context), void (*undo)(void *context), void *context) {
     long result;
     pthread_cleanup_push(undo, context);

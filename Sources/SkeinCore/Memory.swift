@@ -33,39 +33,50 @@ package struct SharedMemory {
     }
     /// Publishes everything written before.
     @inline(__always) package func release64(_ offset: Int, _ value: UInt64) {
+        crashPoint()
         unsafe word64(offset).pointee.store(value, ordering: .releasing)
     }
     @inline(__always) package func release32(_ offset: Int, _ value: UInt32) {
+        crashPoint()
         unsafe word32(offset).pointee.store(value, ordering: .releasing)
     }
     @inline(__always) package func store64(_ offset: Int, _ value: UInt64) {
+        crashPoint()
         unsafe word64(offset).pointee.store(value, ordering: .relaxed)
     }
     @inline(__always) package func store32(_ offset: Int, _ value: UInt32) {
+        crashPoint()
         unsafe word32(offset).pointee.store(value, ordering: .relaxed)
     }
     /// A full barrier on both sides, as all the read-modify-write operations here.
     @inline(__always) @discardableResult package func add32(_ offset: Int, _ value: UInt32) -> UInt32 {
-        unsafe word32(offset).pointee.wrappingAdd(value, ordering: .sequentiallyConsistent).newValue
+        crashPoint()
+        return unsafe word32(offset).pointee.wrappingAdd(value, ordering: .sequentiallyConsistent).newValue
     }
     @inline(__always) @discardableResult package func subtract32(_ offset: Int, _ value: UInt32) -> UInt32 {
-        unsafe word32(offset).pointee.wrappingSubtract(value, ordering: .sequentiallyConsistent).newValue
+        crashPoint()
+        return unsafe word32(offset).pointee.wrappingSubtract(value, ordering: .sequentiallyConsistent).newValue
     }
     @inline(__always) package func or32(_ offset: Int, _ bits: UInt32) {
+        crashPoint()
         unsafe word32(offset).pointee.bitwiseOr(bits, ordering: .sequentiallyConsistent)
     }
     @inline(__always) package func clear32(_ offset: Int, _ bits: UInt32) {
+        crashPoint()
         unsafe word32(offset).pointee.bitwiseAnd(~bits, ordering: .sequentiallyConsistent)
     }
     @inline(__always) package func compareExchange32(_ offset: Int, _ expected: UInt32, _ desired: UInt32) -> Bool {
-        unsafe word32(offset).pointee.compareExchange(
+        crashPoint()
+        return unsafe word32(offset).pointee.compareExchange(
             expected: expected, desired: desired, ordering: .sequentiallyConsistent
         ).exchanged
     }
     @inline(__always) package func exchange32(_ offset: Int, _ value: UInt32) -> UInt32 {
-        unsafe word32(offset).pointee.exchange(value, ordering: .sequentiallyConsistent)
+        crashPoint()
+        return unsafe word32(offset).pointee.exchange(value, ordering: .sequentiallyConsistent)
     }
     @inline(__always) package func add64(_ offset: Int, _ value: UInt64) {
+        crashPoint()
         unsafe word64(offset).pointee.wrappingAdd(value, ordering: .relaxed)
     }
 
@@ -74,12 +85,23 @@ package struct SharedMemory {
         unsafe SharedMemory(unsafe base.advanced(by: offset))
     }
     @inline(__always) package func copyIn(_ offset: Int, from source: UnsafeRawPointer, count: Int) {
+        crashPoint()
         unsafe memcpy(base.advanced(by: offset), source, count)
     }
     @inline(__always) package func copyOut(_ offset: Int, to target: UnsafeMutableRawPointer, count: Int) {
         unsafe memcpy(target, base.advanced(by: offset), count)
     }
-    package func zero(_ offset: Int, count: Int) { unsafe memset(base.advanced(by: offset), 0, count) }
+    package func zero(_ offset: Int, count: Int) {
+        crashPoint()
+        unsafe memset(base.advanced(by: offset), 0, count)
+    }
+}
+
+/// In the build of Tests/Crash, where a process may be killed before each store; nothing elsewhere.
+@inline(__always) private func crashPoint() {
+    #if CRASH_POINTS
+        sk_crash_point()
+    #endif
 }
 
 /// Orders every earlier access before every later one; the writer's half of arm-and-look-again.

@@ -315,6 +315,11 @@ static inline void sk_set_stp_error(int value) { sk_stp_error_word = value; }
 extern uint64_t sk_process_lock_words[8] __attribute__((visibility("hidden")));
 static inline void *sk_process_lock(void) { return sk_process_lock_words; }
 
+#ifdef SKEIN_CRASH_POINTS
+/// Kills the process at the call of which SKEIN_CRASH_AT tells the number; only calls made while it is set count.
+extern void sk_crash_point(void);
+#endif
+
 // MARK: Clock and processor
 
 /// Nanoseconds of CLOCK_MONOTONIC (through the vDSO).
