@@ -60,6 +60,7 @@ STAGES = [
     Stage("fuzz", ["python3", "Tests/Fuzz/fuzz.py", "--seconds", "8"], 900),
     Stage("stress", ["python3", "Tests/Stress/stress.py"], 900),
     Stage("crash", ["python3", "Tests/Crash/crash.py"], 900),
+    Stage("scale", ["python3", "Tests/Scale/scale.py"], 600),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
     Stage("table", ["python3", "Tests/Table/table.py"], 900, "Tests/Table/table.py"),
     Stage("recipes", ["python3", "Tests/Recipes/recipes.py"], 300, "Tests/Recipes/recipes.py"),

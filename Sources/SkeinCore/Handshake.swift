@@ -312,7 +312,11 @@ extension Endpoint {
         unsafe process.pools.release(
             local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
             reusable: local.pointee.wasAlone && local.pointee.wasConnected)
-        if unsafe local.pointee.wasAlone { unsafe process.blocks.give(block) }
+        if unsafe local.pointee.wasAlone {
+            unsafe process.blocks.give(block)
+        } else {
+            unsafe process.blocks.lose(block)
+        }
         unsafe localStates.give(local)
     }
 }
