@@ -9,68 +9,90 @@ package struct ListenerIdentity {
 }
 
 /// Asks the kernel (sock_diag, with TCP's own look-up) which listener `address` reaches in this network
-/// namespace; nil when none does or when it can't be asked. An answer is believed for a short time: a
+/// namespace; nil when none does or when it can't be asked. Answers are believed for a short time: a
 /// listener that went away takes its hidden name along, so a stale one fails to connect and is asked anew.
 package func findListener(_ address: Address) -> ListenerIdentity? {
     let target = address.unmapped()
     let now = sk_now()
-    let place = Int((target.high ^ target.low ^ UInt64(target.port)) & 7)
-    let known = withProcessLock { unsafe knownListeners[place] }
-    if known.until > now && known.address.port == target.port && known.address.sameHost(as: target) {
-        return known.identity
-    }
-    guard let identity = ask(target) else { return nil }
-    withProcessLock {
-        unsafe knownListeners[place] = KnownListener(address: target, identity: identity, until: now + believed)
-    }
+    let place = KnownListeners.place(of: target)
+    if let known = withProcessLock({ unsafe knownListeners[place].take(target, now) }) { return known }
+    var asked = KnownListeners(target, until: now + believed)
+    ask(&asked)
+    let identity = asked.take(target, now)
+    if identity != nil { withProcessLock { unsafe knownListeners[place] = asked } }
     return identity
 }
 
 /// True when there was something to forget.
 package func forgetListener(_ address: Address) -> Bool {
-    let target = address.unmapped()
-    let place = Int((target.high ^ target.low ^ UInt64(target.port)) & 7)
+    let place = KnownListeners.place(of: address.unmapped())
     return withProcessLock {
         let known = unsafe knownListeners[place].until != 0
-        unsafe knownListeners[place] = KnownListener()
+        unsafe knownListeners[place] = KnownListeners()
         return known
     }
 }
 
-private struct KnownListener {
+/// Which listener an address reaches, for several client ports. One listener gives the same answer to all
+/// of them. Of those that share a port (SO_REUSEPORT) the kernel takes one by a hash of both addresses: then each
+/// connection uses up one answer, and so goes where a client of TCP with that port would have gone.
+private struct KnownListeners {
+    static let answers = 8
     var address = Address()
-    var identity = ListenerIdentity()
+    var identities = InlineArray<8, ListenerIdentity>(repeating: ListenerIdentity())
+    var count = 0
+    var isShared = false
     var until: UInt64 = 0
+
+    init() {}
+    init(_ address: Address, until: UInt64) {
+        self.address = address
+        self.until = until
+    }
+
+    static func place(of target: Address) -> Int { Int((target.high ^ target.low ^ UInt64(target.port)) & 7) }
+
+    mutating func add(_ identity: ListenerIdentity) {
+        if count > 0 && identity.cookie != identities[0].cookie { isShared = true }
+        identities[count] = identity
+        count += 1
+    }
+
+    mutating func take(_ target: Address, _ now: UInt64) -> ListenerIdentity? {
+        guard count > 0, until > now, address.port == target.port, address.sameHost(as: target) else { return nil }
+        let identity = identities[count - 1]
+        if isShared { count -= 1 }
+        return identity
+    }
 }
 
 /// Nanoseconds.
 private let believed: UInt64 = 200_000_000
-nonisolated(unsafe) private var knownListeners = InlineArray<8, KnownListener>(repeating: KnownListener())
+nonisolated(unsafe) private var knownListeners = InlineArray<8, KnownListeners>(repeating: KnownListeners())
 
-private func ask(_ address: Address) -> ListenerIdentity? {
+/// One question for each answer that there is room for, in one packet; each gets a packet of its own.
+private func ask(_ known: inout KnownListeners) {
     let opened = sk_socket(AF_NETLINK, 3 | Int32(Flag.closeOnExec) /* SOCK_RAW */, NETLINK_SOCK_DIAG)
-    guard opened >= 0 else { return nil }
+    guard opened >= 0 else { return }
     let descriptor = Int32(opened)
     defer { _ = sk_close(descriptor) }
-    var request = DiagnosisRequest()
-    request.header.nlmsg_len = UInt32(MemoryLayout<DiagnosisRequest>.size)
-    request.header.nlmsg_type = UInt16(SOCK_DIAG_BY_FAMILY)
-    request.header.nlmsg_flags = UInt16(NLM_F_REQUEST)
-    request.body.sdiag_family = UInt8(address.family)
-    request.body.sdiag_protocol = UInt8(6)
-    request.body.idiag_states = UInt32.max
-    request.body.id.idiag_sport = sk_swap16(address.port)
-    request.body.id.idiag_cookie = (UInt32.max, UInt32.max)
-    unsafe withUnsafeMutableBytes(of: &request.body.id.idiag_src) { bytes in
-        unsafe bytes.storeBytes(of: address.high, as: UInt64.self)
-        unsafe bytes.storeBytes(of: address.low, toByteOffset: 8, as: UInt64.self)
+    let request = DiagnosisRequest(known.address)
+    var requests = InlineArray<8, DiagnosisRequest>(repeating: request)
+    var random = unsafe sk_now() ^ UInt64(process.processIdentifier) << 40
+    for index in 0..<KnownListeners.answers {
+        random = random &* 0x5851_f42d_4c95_7f2d &+ 0x1405_7b7e_f767_814f
+        // From below 1024, where hardly ever a client is: the look-up would find its connection, not the listener.
+        requests[index].body.id.idiag_dport = sk_swap16(UInt16(1 + (random >> 33) % 1023))
     }
-    unsafe withUnsafeMutableBytes(of: &request.body.id.idiag_dst) { bytes in
-        unsafe bytes.storeBytes(of: address.high, as: UInt64.self)
-        unsafe bytes.storeBytes(of: address.low, toByteOffset: 8, as: UInt64.self)
+    let size = MemoryLayout<DiagnosisRequest>.stride * KnownListeners.answers
+    guard unsafe sk_sendto(descriptor, &requests, size, 0, nil, 0) > 0 else { return }
+    for _ in 0..<KnownListeners.answers {
+        if let identity = answer(descriptor) { known.add(identity) }
     }
-    guard unsafe sk_sendto(descriptor, &request, MemoryLayout<DiagnosisRequest>.size, 0, nil, 0) > 0 else { return nil }
-    var answer = InlineArray<512, UInt64>(repeating: 0)
+}
+
+private func answer(_ descriptor: Int32) -> ListenerIdentity? {
+    var answer = InlineArray<64, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &answer) { bytes -> ListenerIdentity? in
         let received = unsafe sk_recvfrom(
             descriptor, bytes.baseAddress!, bytes.count, Int32(truncatingIfNeeded: Flag.dontWait))
@@ -89,6 +111,23 @@ private func ask(_ address: Address) -> ListenerIdentity? {
 private struct DiagnosisRequest {
     var header = nlmsghdr()
     var body = inet_diag_req_v2()
+
+    /// Of the listener at `address`, by a client at the same address.
+    init(_ address: Address) {
+        header.nlmsg_len = UInt32(MemoryLayout<DiagnosisRequest>.size)
+        header.nlmsg_type = UInt16(SOCK_DIAG_BY_FAMILY)
+        header.nlmsg_flags = UInt16(NLM_F_REQUEST)
+        body.sdiag_family = UInt8(address.family)
+        body.sdiag_protocol = UInt8(6)
+        body.idiag_states = UInt32.max
+        body.id.idiag_sport = sk_swap16(address.port)
+        body.id.idiag_cookie = (UInt32.max, UInt32.max)
+        unsafe withUnsafeMutableBytes(of: &body.id.idiag_src) { bytes in
+            unsafe bytes.storeBytes(of: address.high, as: UInt64.self)
+            unsafe bytes.storeBytes(of: address.low, toByteOffset: 8, as: UInt64.self)
+        }
+        body.id.idiag_dst = body.id.idiag_src
+    }
 }
 
 /// The kernel's number of a socket, unique in this boot.

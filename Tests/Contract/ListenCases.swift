@@ -3,7 +3,7 @@ import Glibc
 
 /// The listener: its queue, its readiness, what accepted sockets inherit, and how it ends.
 enum ListenCases {
-    static let cases: [Case] = queue + readiness + inheritance + ending
+    static let cases: [Case] = queue + sharedPorts + readiness + inheritance + ending
 
     private static let queue: [Case] =
         eachFamily("connections are accepted first come first served") { face, family in
@@ -55,6 +55,32 @@ enum ListenCases {
             try listener.sock.setTimeout(SO_RCVTIMEO, milliseconds: 50)
             try expect(Outcome(face.accept(listener.sock.fd, nil, nil)), .failed(EAGAIN))
         }
+
+    private static let sharedPorts: [Case] =
+        eachFamily("listeners that share a port by SO_REUSEPORT share its connections") { face, family in
+            var address = face.address(family, 0)
+            let listeners = try (0..<4).map { _ in
+                let sock = try face.stream(family)
+                try expect(sock.setOption(SOL_SOCKET, SO_REUSEPORT, 1), 0)
+                try expect(address.with { Outcome(face.bind(sock.fd, $0, $1)) }, 0)
+                try expect(Outcome(face.listen(sock.fd, 200)), 0)
+                try sock.setNonBlocking()
+                address = sock.name().address
+                return sock
+            }
+            // By a hash of the client's address: that one of four goes without is less likely than 1 in 10^12.
+            let clients = try (0..<100).map { _ in try face.connected(address, family) }
+            var counts = listeners.map { _ in 0 }
+            while counts.reduce(0, +) < clients.count {
+                for (index, listener) in listeners.enumerated() {
+                    let accepted = face.accept(listener.fd, nil, nil)
+                    if accepted < 0 { continue }
+                    counts[index] += 1
+                    _ = face.close(accepted)
+                }
+            }
+            try expect(!counts.contains(0), "connections for each listener", got: "\(counts)")
+        }.holding(for: [.tcp], "an STP listener has its port for itself")
 
     private static let readiness: [Case] =
         eachFamily("poll, select and epoll see a pending connection, and nothing else") { face, family in
