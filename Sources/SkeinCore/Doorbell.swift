@@ -40,9 +40,7 @@ extension Endpoint {
         }
     }
 
-    /// Takes one bell out of the queue. Only for who has seen the queue non-empty and then both conditions
-    /// false, or that nobody of this end sleeps whose condition is true: a bell that was queued before
-    /// that look says nothing new, so no sleeper is robbed of it (Tests/Models).
+    /// Takes one bell out of the queue. Only for who knows that nobody else of this end waits for it; see below.
     package func drain(_ descriptor: Int32) {
         var byte: UInt64 = 0
         let got = unsafe sk_recvfrom(descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait))
@@ -53,8 +51,27 @@ extension Endpoint {
 
     /// Drains a bell that says nothing to a sleeper with that interest. False where another sleeper has
     /// use for it: then it stays, and the caller lets that one run. `own` counts the caller's own arms,
-    /// where they are still on.
-    package func drain(_ descriptor: Int32, for interest: Arms, own: Arms) -> Bool {
+    /// where they are still on; `isReady` is what the caller waits for, which it looks at again anyway.
+    ///
+    /// The bell is seen first, then everybody's condition, then that very bell is taken, under a lock against
+    /// others who do the same: what was queued before the look says nothing new, and a bell that comes after
+    /// it stays, so no sleeper is robbed of one (Tests/Models).
+    package func drain(_ descriptor: Int32, for interest: Arms, own: Arms, isReady: () -> Bool) -> Bool {
+        // Nobody else drains here: no lock, and no system call for seeing the bell.
+        if sk_is_single_threaded() != 0 && block.load32(Block.holders) == 1 {
+            return drainUnlessDue(descriptor, for: interest, own: own)
+        }
+        let lock = Lock(block, Block.drainLock)
+        let generation = lock.acquire()
+        defer { lock.release(generation) }
+        var byte: UInt64 = 0
+        let seen = unsafe sk_recvfrom(
+            descriptor, &byte, 8, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
+        if seen < 0 || isReady() { return true }
+        return drainUnlessDue(descriptor, for: interest, own: own)
+    }
+
+    private func drainUnlessDue(_ descriptor: Int32, for interest: Arms, own: Arms) -> Bool {
         let readers = mine.load32(Layout.readSleepers) &- (own.contains(.reading) ? 1 : 0)
         let writers = mine.load32(Layout.writeSleepers) &- (own.contains(.writing) ? 1 : 0)
         // What the caller itself waits for has been seen to be false.
@@ -147,7 +164,7 @@ extension Endpoint {
     private var sleepers: SharedMemory { unsafe SharedMemory(UnsafeMutableRawPointer(local)) }
     private func place(_ kind: Arms) -> Int { kind == .reading ? 0 : 4 }
 
-    /// Whether others of this end sleep too, who may take each other's bells.
+    /// Whether others of this end sleep too: all share one queue of bells.
     @inline(__always) package func hasOtherSleepers(than own: Arms) -> Bool {
         let count: UInt32 = own == [.reading, .writing] ? 2 : own.isEmpty ? 0 : 1
         return mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers) > count

@@ -100,6 +100,8 @@ package enum Block {
     package static let urgentSeen = 192
     package static let urgentByte = 200
     package static let peerLimit = 204
+    /// Held while somebody looks whether a bell says anything, and takes it out.
+    package static let drainLock = 208
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244
@@ -113,6 +115,8 @@ package enum EndSetting {
     package static let largeRing: UInt32 = 2
     /// STPconnect returns when the connection is queued, as TCP's does.
     package static let queuedConnect: UInt32 = 4
+    /// The carrier was asked for by its name.
+    package static let memoryCarrier: UInt32 = 8
 }
 
 /// Bits of `Block.flags`.

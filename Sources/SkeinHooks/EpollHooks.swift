@@ -141,6 +141,7 @@ private func wait(
 ) -> Int {
     // Who waits on a set is who it belongs to, a daemon's child for one.
     unsafe set.pointee.owner = process.descent
+    var patience = Patience()
     while true {
         let now = sk_now()
         let recent = unsafe now &- set.pointee.lastKernelLook < kernelLookInterval
@@ -149,7 +150,7 @@ private func wait(
         if unsafe found == 0 && deadline != 0 && set.pointee.watchedCount > 0 && spinForAny(set) { continue }
         let arms = found == 0 && deadline != 0
         let mustSleep = unsafe arms && withLock(set) { $0.prepareSleep() }
-        let limit = unsafe set.pointee.inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
+        let limit = unsafe patience.limit(set.pointee.company, deadline)
         let room = Int(maximum) - found
         let rest = unsafe events.advanced(by: found * MemoryLayout<epoll_event>.stride)
         let result =

@@ -36,8 +36,8 @@ struct EpollSet {
     var spin = Spin()
     /// Threads asleep in the kernel on this set.
     var sleeping = 0
-    /// An endpoint that others share: another's drain may swallow our bell, so nobody sleeps long.
-    var inCompany = false
+    /// The worst that any watched endpoint is in.
+    var company = Company.alone
     /// A bell was left to another sleeper: the next wait lets that one run first.
     var pauses = false
 

@@ -236,7 +236,8 @@ extension EpollSet {
         // One that leads to no event would wake every wait from now on.
         if said & pollIn != 0 && ready(index) == 0 {
             let own = unsafe members![index].armed ? Arms(interest: member.events) : []
-            if !end.drain(descriptor, for: member.disabled ? [] : Arms(interest: member.events), own: own) {
+            let interest = member.disabled ? [] : Arms(interest: member.events)
+            if !end.drain(descriptor, for: interest, own: own, isReady: { ready(index) != 0 }) {
                 pauses = true
             }
         }
@@ -281,13 +282,14 @@ extension EpollSet {
     /// Arms what is watched; true when nothing came meanwhile and sleeping is right.
     mutating func prepareSleep() -> Bool {
         sleeping += 1
-        inCompany = false
+        company = .alone
         var place = 0
         while place < watchedCount {
             let index = unsafe Int(watched![place])
             arm(index)
-            if isInCompany(index) {
-                inCompany = true
+            let found = companyOf(index)
+            if found != .alone {
+                company = max(company, found)
             } else if unsafe members![index].idle > EpollSet.idleSleeps && !members![index].outOfKernel
                 && members![index].kind == .endpoint && ready(index) == 0
             {
@@ -300,11 +302,9 @@ extension EpollSet {
         return !anyReady()
     }
 
-    /// Whether somebody else of this end sleeps too, so that our bell may be swallowed.
-    private func isInCompany(_ index: Int) -> Bool {
-        guard let local = unsafe members![index].local else { return false }
-        let end = unsafe Endpoint(local)
-        return unsafe end.hasOtherSleepers(than: Arms(interest: members![index].events)) || end.has(EndFlag.deaf)
+    private func companyOf(_ index: Int) -> Company {
+        guard let local = unsafe members![index].local else { return .alone }
+        return unsafe Endpoint(local).company(Arms(interest: members![index].events))
     }
 
     mutating func endSleep() {

@@ -193,7 +193,7 @@ private func pump(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
         if result < 0 && result != -Int(EINTR) { return }
         incoming.patience =
             result == 0
-            ? min(incoming.patience * 2, incoming.rival ? Incoming.longest : companyLimit) : Incoming.shortest
+            ? min(incoming.patience * 2, incoming.rival ? Incoming.longest : Patience.shortest) : Incoming.shortest
         if !incoming.step(end, descriptor, stream, alone: alone) || !outgoing.step(end, descriptor, stream) { return }
         // Nobody holds the stream any more and all that it sent is through: the relay gives up its hold.
         if outgoing.ended && outgoing.count == 0 && isLeft(stream) { return }

@@ -149,9 +149,9 @@ private func connectThroughMemory(
             return (false, 0, .boundElsewhere)
         }
         client.port = own.port
-    } else {
-        client.port = nextClientPort()
     }
+    // Also with IP_BIND_ADDRESS_NO_PORT, where connecting is what gives a bound socket its port.
+    if unsafe !socket.pointee.bound || client.port == 0 { client.port = nextClientPort() }
     let made = reach(target, from: client, bound: unsafe socket.pointee.bound ? descriptor : -1)
     guard let end = made.endpoint else { return (false, 0, made.reason) }
     // From here on nothing can fail but the exchange of the descriptor itself.

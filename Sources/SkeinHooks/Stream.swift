@@ -353,8 +353,9 @@ extension Endpoint {
             mine.or32(Layout.state, EndState.readShut)
             if has(EndFlag.refusesAfterShutdown) { wakeAll(descriptor) }
         }
-        if how == 2 {
-            // Wakes this end's own sleepers; the peer has its end of file from the ring already.
+        if has(EndFlag.readShut) && has(EndFlag.writeShut) {
+            // In one call or in two: what still comes is answered by a reset, as on TCP. Wakes this end's own
+            // sleepers too; the peer has its end of file from the ring already.
             _ = sk_shutdown(descriptor, 2)
             mine.add32(Layout.hint, 1)
         } else {
@@ -423,22 +424,25 @@ extension Endpoint {
         let arms: Arms = reading ? .reading : .writing
         arm(arms)
         defer { disarm(arms) }
+        var patience = Patience()
         while true {
             if isReady(reading, needed) {
                 noticeHint(descriptor)
                 return 0
             }
-            let result = sleep(descriptor, reading: reading, needed: needed, deadline: deadline)
+            let result = sleep(descriptor, reading: reading, needed: needed, &patience, deadline: deadline)
             if result != 0 { return result }
         }
     }
 
     /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
-    private func sleep(_ descriptor: Int32, reading: Bool, needed: Int, deadline: UInt64) -> Int32 {
+    private func sleep(
+        _ descriptor: Int32, reading: Bool, needed: Int, _ patience: inout Patience, deadline: UInt64
+    ) -> Int32 {
         let own: Arms = reading ? .reading : .writing
-        let company = hasOtherSleepers(than: own) || has(EndFlag.given | EndFlag.deaf)
+        let company = self.company(own)
         count(SocketTable.Record.sleeps)
-        if deadline == UInt64.max && !company {
+        if deadline == UInt64.max && company == .alone {
             // Restarts after a signal exactly where the program's own read would; takes the bell with it.
             let result = unsafe Sleep(.receive(descriptor), armed: .end(local, own)).run()
             if result == -Int(EINTR) || result == -Int(EAGAIN) || result == -Int(EBADF) { return Int32(-result) }
@@ -448,8 +452,7 @@ extension Endpoint {
         }
         let now = sk_now()
         if now >= deadline { return EAGAIN }
-        // In company one sleeper may take the bell of another: nobody sleeps long then.
-        let nanoseconds = company ? min(deadline - now, companyLimit) : deadline - now
+        let nanoseconds = patience.limit(company, deadline) &- now
         var timeout = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
         var item = pollfd(fd: descriptor, events: bellEvents, revents: 0)
         let result = unsafe withUnsafeMutablePointer(to: &item) { item in
@@ -462,7 +465,8 @@ extension Endpoint {
         if result > 0 {
             noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
             if !has(EndFlag.hungUp) && !isReady(reading, needed) {
-                if !drain(descriptor, for: own, own: own) { letOthersRun() }
+                let drained = drain(descriptor, for: own, own: own, isReady: { isReady(reading, needed) })
+                if !drained { letOthersRun() }
             }
         }
         return 0

@@ -4,8 +4,6 @@ import CSystem
 
 /// How often a wait that finds work in memory still asks the kernel about the rest, in nanoseconds.
 let kernelLookInterval: UInt64 = 50_000
-/// How long a sleeper in company sleeps at most: another's drain may take its bell (Tests/Models).
-let companyLimit: UInt64 = 20_000_000
 
 /// The bits that a poll item reports without being asked.
 private let always = pollError | pollHangUp
@@ -98,6 +96,7 @@ private func pollAll(
     mask: UnsafeRawPointer?
 ) -> Int {
     var looked = false
+    var patience = Patience()
     while true {
         let ready = unsafe lookAtAll(items, count)
         if unsafe ready > 0 && looked == false && sk_now() &- process.lastKernelLook < kernelLookInterval
@@ -108,10 +107,10 @@ private func pollAll(
         if unsafe ready == 0 && deadline != 0 && spinForAny(items, count) { continue }
         let arms = ready == 0 && deadline != 0
         unsafe identify(work, items, count)
-        let inCompany = unsafe arms && armAll(items, count, work)
+        let company = unsafe arms ? armAll(items, count, work) : .alone
         let again = unsafe arms ? lookAtAll(items, count) : ready
         unsafe fill(&work, items, count)
-        let limit = inCompany ? min(deadline, sk_now() &+ companyLimit) : deadline
+        let limit = patience.limit(company, deadline)
         let result = unsafe sleepInKernel(work, armed: arms ? count : 0, deadline: again > 0 ? 0 : limit, mask: mask)
         if arms { disarmAll(count, work) }
         looked = true
@@ -174,20 +173,20 @@ private func identify(_ work: PollWork, _ items: UnsafeMutablePointer<pollfd>, _
     }
 }
 
-/// Adds a sleeper to each end. Returns whether any of the ends has others.
-private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: PollWork) -> Bool {
-    var inCompany = false
+/// Adds a sleeper to each end. Returns the worst company that any of the ends is in.
+private func armAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, _ work: PollWork) -> Company {
+    var company = Company.alone
     for index in 0..<count {
         if let end = work.end(index) {
             let arms = unsafe Arms(interest: interest(items[index]))
             end.arm(arms)
             unsafe work.ends[index] |= UInt(arms.rawValue)
-            if end.hasOtherSleepers(than: arms) || end.has(EndFlag.given | EndFlag.deaf) { inCompany = true }
+            company = max(company, end.company(arms))
         } else if let set = unsafe epollSet(items[index].fd) {
             unsafe withLock(set) { $0.armForOthers() }
         }
     }
-    return inCompany
+    return company
 }
 
 func disarmAll(_ count: Int, _ work: PollWork) {
@@ -248,7 +247,9 @@ private func merge(
             }
             let bits = end.afterKernel(said) & (wanted | always)
             if unsafe bits == 0 && said & pollIn != 0
-                && !end.drain(items[index].fd, for: Arms(interest: wanted), own: [])
+                && !end.drain(
+                    items[index].fd, for: Arms(interest: wanted), own: [],
+                    isReady: { end.readiness() & (wanted | always) != 0 })
             {
                 pauses = true
             }

@@ -34,6 +34,31 @@ enum IdleCases {
             try whileWriting(second) { try expect(set.wait(milliseconds: 300), []) }
         }
 
+        + ["read", "poll"].flatMap { way in
+            paired("two threads of one socket, one of them in \(way), sleep until bytes come, and then both wake up") {
+                first, second in
+                let other = Worker<Bool> {
+                    if way == "read" { return first.read(1) == "x" }
+                    return first.poll(.readable, milliseconds: -1) == .readable
+                }
+                pause(milliseconds: 20)
+                let before = switches()
+                try expect(first.poll(.readable, milliseconds: 1000), [])
+                let count = switches() - before
+                try expect(count <= 20, "at most 20 wake-ups in a second", got: "\(count)")
+                try expect(second.write("xy"), 2)
+                try expect(first.poll(.readable, milliseconds: 5000), .readable)
+                try expect(other.join(), true)
+            }
+        }
+
+    /// Times that this thread has gone to sleep.
+    private static func switches() -> Int {
+        var usage = rusage()
+        getrusage(__rusage_who_t(1 /* RUSAGE_THREAD */), &usage)
+        return usage.ru_nvcsw
+    }
+
     private static func fill(_ sock: Sock) throws {
         let block = String(repeating: "f", count: 60_000)
         while case .value = sock.send(block, Msg.dontWait) {}

@@ -217,6 +217,16 @@ enum SendCases {
             try expect(first.read(), .failed(ECONNRESET))
             try expect(first.read(), .end)
         }
+        + paired("what comes after both sides were shut, one after the other, is answered by a reset") {
+            first, second in
+            cx_ignore_signal(SIGPIPE)
+            try expect(first.shutdown(.read), 0)
+            try expect(first.shutdown(.write), 0)
+            try expect(second.read(), .end)
+            try expect(second.write("x"), 1)
+            try expect(second.settle([.readable, .writable, .peerHalfClosed, .error, .hangup]).contains(.hangup), true)
+            try expect(second.write("x"), .failed(EPIPE))
+        }.holding(for: [.tcp], DifferenceCases.refused)
         + paired("a second shutdown of the same side is no error while the peer is open") { first, _ in
             try expect(first.shutdown(.write), 0)
             try expect(first.shutdown(.write), 0)

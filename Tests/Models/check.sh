@@ -40,5 +40,6 @@ mutant 'drainer looks at its own ring only' safety -DOWNONLY $F
 mutant 'writers wait exclusively on the shared queue' safety -DWEXCL $F
 mutant 'fullness decided by a stale tail' safety -DSTALEFULL -DCFG=3 -DCAP=6 -DN=7
 mutant 'a queue of one bell' safety -DSHORTQ
+mutant 'a sleeper in company takes its bell without a look' safety -DTAKEALL $F
 mutant 'killed between store and bell, no timer' safety -DCFG=0 -DN=2 -DCAP=1 -DKILL -DSTRICT
 exit $bad

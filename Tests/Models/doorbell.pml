@@ -13,6 +13,7 @@
  *   NOSWEEP    a dead sleeper's private slot is believed for ever (not run by check.sh: never finished)
  *   STALEFULL  'it was full' decided with the tail read before the head moved
  *   SHORTQ     a queue that holds one bell
+ *   TAKEALL    a sleeper in company takes its bell with it too
  * TWOQ        the other repair: a queue of its own for each kind of sleeper. No slots, no drain lock, exclusive waiting for all.
  * KILL        one process of the two process end is killed at any step
  * STRICT      no exemption for a kill between the store of a cursor and its bell
@@ -97,6 +98,18 @@ bool killed;
 #else
 #define DUE(me) false
 #endif
+
+/* A sleeper that saw nobody else of its end armed, after it had armed itself, sleeps in recv: it takes the bell
+ * with it, without a look. Whoever arms later sees it armed, so what that one waits for rings a bell more. */
+#if defined(DESCRIBED) || defined(TWOQ)
+#define LONE false
+#elif defined(TAKEALL)
+#define LONE true
+#else
+#define LONE (rs[e]+ws[e] == 1)
+#endif
+/* Afterwards `lone` says that a bell was taken. */
+#define TAKE if :: lone && q[QOF(me)] > 0 -> q[QOF(me)]-- :: else -> lone = false fi
 
 #define LOCK(l)   atomic { (l==0 || dead[l-1]) -> l = me+1 }
 #define UNLOCK(l) l = 0
@@ -191,17 +204,21 @@ inline drain() {
   DRAINUNLOCK
 }
 
+inline entersleep() {
+#if defined(TWOQ) || defined(WEXCL) || defined(DESCRIBED)
+  ks[me] = EXCL
+#else
+  if :: lone || KIND(me)==RD -> ks[me] = EXCL :: !lone -> ks[me] = POLL fi
+#endif
+}
+
 inline ksleep() {
+  lone = LONE;
   atomic {
     woke = true;
     if
-    :: q[QOF(me)] > 0 || hup[e] -> skip
-    :: else ->
-#if defined(TWOQ) || defined(WEXCL) || defined(DESCRIBED)
-       ks[me] = EXCL
-#else
-       if :: KIND(me)==RD -> ks[me] = EXCL :: ks[me] = POLL fi
-#endif
+    :: q[QOF(me)] > 0 || hup[e] -> TAKE
+    :: else -> entersleep()
     fi
   }
 end_asleep:
@@ -209,13 +226,8 @@ end_asleep:
   :: atomic { ks[me]==NONE -> break }
   :: atomic { ks[me]==WOKEN ->
        if
-       :: q[QOF(me)] > 0 || hup[e] -> ks[me] = NONE
-       :: else -> 
-#if defined(TWOQ) || defined(WEXCL) || defined(DESCRIBED)
-          ks[me] = EXCL
-#else
-          if :: KIND(me)==RD -> ks[me] = EXCL :: ks[me] = POLL fi
-#endif
+       :: q[QOF(me)] > 0 || hup[e] -> ks[me] = NONE; TAKE
+       :: else -> entersleep()
        fi }
 #ifdef BACKSTOP
   :: atomic { owed[e] && ks[me]!=NONE -> ks[me] = NONE; woke = false; tick = true }
@@ -236,12 +248,12 @@ inline ontick() {
 }
 
 proctype Reader(byte me) {
-  byte e, h, t, n, c, i, x; bool woke, hs, tick;
+  byte e, h, t, n, c, i, x; bool woke, lone, hs, tick;
   { atomic { e = ENDOF(me) };
 again:
     LOCK(rl[e]);
 #ifdef DRAINFIRST
-    if :: woke -> drain() :: else fi;
+    if :: woke && !lone -> drain() :: else fi;
 #endif
     atomic { h = head[1-e]; t = tail[1-e]; assert(t-h <= CAP) };
     if
@@ -262,7 +274,7 @@ again:
        :: t-h >= CAP || CAP-(t-(h+n)) >= CAP/2 -> ring(WR)
        :: else -> atomic { midring[me] = false; c = 0 }
        fi;
-       atomic { woke = false; t = 0; h = 0; n = 0 };
+       atomic { woke = false; lone = false; t = 0; h = 0; n = 0 };
        if :: goto again :: goto leave :: atomic { away[me] = true; goto out } fi
     :: else ->
        if
@@ -270,7 +282,7 @@ again:
        :: else
        fi;
 #ifndef DRAINFIRST
-       if :: woke -> drain() :: else fi;
+       if :: woke && !lone -> drain() :: else fi;
 #endif
        UNLOCK(rl[e]);
        if :: !woke -> ring(WR) :: else fi               /* fresh from the program: make good a dead sibling's bell */
@@ -291,13 +303,13 @@ out: skip
 }
 
 proctype Writer(byte me) {
-  byte e, h, t, n, c, i, x, left; bool woke, hs, tick;
+  byte e, h, t, n, c, i, x, left; bool woke, lone, hs, tick;
   { atomic { e = ENDOF(me); left = N };
 again:
     if :: left==0 -> if :: goto leave :: atomic { away[me] = true; goto out } fi :: else fi;
     LOCK(wl[e]);
 #ifdef DRAINFIRST
-    if :: woke -> drain() :: else fi;
+    if :: woke && !lone -> drain() :: else fi;
 #endif
     atomic { h = head[e]; t = tail[e]; assert(t-h <= CAP) };
     if
@@ -313,11 +325,11 @@ again:
        atomic { assert(tail[e]==t); tail[e] = t+n; left = left-n; midring[me] = true };
        UNLOCK(wl[e]);
        ring(RD);
-       atomic { woke = false; t = 0; h = 0; n = 0 };
+       atomic { woke = false; lone = false; t = 0; h = 0; n = 0 };
        goto again
     :: !hs && t-h >= CAP ->
 #ifndef DRAINFIRST
-       if :: woke -> drain() :: else fi;
+       if :: woke && !lone -> drain() :: else fi;
 #endif
        UNLOCK(wl[e]);
        if :: !woke -> ring(RD) :: else fi
