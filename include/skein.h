@@ -196,6 +196,7 @@ int STPtakesocket(const struct stp_gift *gift);
 #define STP_EUSER 22
 #define STP_ESYSTEM 23
 #define STP_EGIFT 24
+#define STP_ENAME 25
 
 #ifdef __cplusplus
 }

@@ -95,5 +95,7 @@ extension SocketError {
         public static let system = Code(rawValue: STP_ESYSTEM)
         /// No such gift: taken already, its time over, or no token.
         public static let gift = Code(rawValue: STP_EGIFT)
+        /// SKEIN_GROUP has more than 15 bytes, or SKEIN_HOST more than 31.
+        public static let name = Code(rawValue: STP_ENAME)
     }
 }

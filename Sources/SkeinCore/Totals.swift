@@ -98,7 +98,8 @@ extension SocketTable {
     }
 }
 
-/// Adds to the file of the current user, which is made where there is none. 0 or the errno.
+/// Adds to the file of the current user, which is made where there is none. 0 or the errno; EEXIST where
+/// something else has its name.
 package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = false) -> Int32 {
     guard fileSizeLimit() >= UInt64(Totals.Record.size) else { return EFBIG }
     let user = sk_geteuid()
@@ -110,6 +111,7 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = fals
     // Never waits, whatever lies there: a FIFO for one.
     let flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY
     let opened = unsafe name.withCString { unsafe sk_openat(Int32(folder), $0, flags, 0o644) }
+    if opened == -Int(EISDIR) || opened == -Int(ELOOP) || opened == -Int(ENXIO) { return EEXIST }
     guard opened >= 0 else { return Int32(-opened) }
     let file = Int32(opened)
     defer { _ = sk_close(file) }
@@ -117,7 +119,7 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = fals
     guard unsafe sk_fstat(file, &status) == 0, status.st_mode & 0o170000 == 0o100000 /* S_IFREG */,
         status.st_uid == user
     else {
-        return EPERM
+        return EEXIST
     }
     guard lock(file, attempts: ending ? 4096 : 64) else { return EAGAIN }
     var record = InlineArray<32, UInt64>(repeating: 0)

@@ -27,13 +27,14 @@ func becomeReady() -> Bool {
     setUp()
     unsafe process.keepsMemory = true
     if unsafe sk_is_secure() != 0 || rules.offOrigin != nil { return fail(EPERM, .off) == 0 }
-    if unsafe process.group[0] == 0 { readNames() }
+    if unsafe process.group[0] == 0 && !readNames() { return fail(EINVAL, .name) == 0 }
     if unsafe process.folderError != 0 { findRuntimeFolder() }
     if unsafe isEntered { return true }
     let error = addToTotals(InlineArray(repeating: 0))
     switch error {
-    // Another process has them just now, or this one may not write files: they can wait.
-    case 0, EAGAIN, EFBIG:
+    // Another process has them just now, this one may not write files, or something else has their name, which
+    // `skein ls` reports: no socket needs them.
+    case 0, EAGAIN, EFBIG, EEXIST:
         unsafe isEntered = true
         return true
     case EPERM: return fail(EPERM, .unsafeFolder) == 0
@@ -44,31 +45,34 @@ func becomeReady() -> Bool {
     }
 }
 
-/// The group and the host that this process belongs to.
-private func readNames() {
+/// The group and the host that this process belongs to. False where a name that was given is too long: half of it
+/// would be another's.
+private func readNames() -> Bool {
     withProcessLock {
         let group = unsafe sk_environment("SKEIN_GROUP")
-        if let group = unsafe group, unsafe group[0] != 0 {
-            for index in 0..<15 {
-                if unsafe group[index] == 0 { break }
-                unsafe process.group[index] = UInt8(bitPattern: group[index])
+        let host = unsafe sk_environment("SKEIN_HOST")
+        guard unsafe isAtMost(15, group), unsafe isAtMost(31, host) else { return false }
+        if let host = unsafe host, unsafe host[0] != 0 {
+            for index in unsafe 0..<Int(strlen(host)) { unsafe process.host[index] = UInt8(bitPattern: host[index]) }
+        } else {
+            var name = InlineArray<256, UInt8>(repeating: 0)
+            _ = unsafe withUnsafeMutableBytes(of: &name) {
+                unsafe gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255)
             }
+            for index in 0..<31 { unsafe process.host[index] = name[index] }
+            if name[0] == 0 { unsafe process.host[0] = 45 }
+        }
+        if let group = unsafe group, unsafe group[0] != 0 {
+            for index in unsafe 0..<Int(strlen(group)) { unsafe process.group[index] = UInt8(bitPattern: group[index]) }
         } else {
             let name: StaticString = "default"
             for index in 0..<7 { unsafe process.group[index] = name.utf8Start[index] }
         }
-        if let host = unsafe sk_environment("SKEIN_HOST"), unsafe host[0] != 0 {
-            for index in 0..<31 {
-                if unsafe host[index] == 0 { break }
-                unsafe process.host[index] = UInt8(bitPattern: host[index])
-            }
-            return
-        }
-        var name = InlineArray<256, UInt8>(repeating: 0)
-        _ = unsafe withUnsafeMutableBytes(of: &name) {
-            unsafe gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255)
-        }
-        for index in 0..<31 { unsafe process.host[index] = name[index] }
-        if name[0] == 0 { unsafe process.host[0] = 45 }
+        return true
     }
+}
+
+private func isAtMost(_ limit: Int, _ name: UnsafePointer<CChar>?) -> Bool {
+    guard let name = unsafe name else { return true }
+    return unsafe Int(strlen(name)) <= limit
 }

@@ -4,7 +4,7 @@ import CSystem
 enum STPCode: Int32 {
     case none = 0
     case off, folder, unsafeFolder, full, readOnly, notSTP, address, noAgent, portTaken, port, noListener, queue
-    case notAccepted, memory, descriptors, unread, refused, peerGone, option, state, type, user, system, gift
+    case notAccepted, memory, descriptors, unread, refused, peerGone, option, state, type, user, system, gift, name
 
     /// What happened and what to do.
     var text: StaticString {
@@ -43,6 +43,7 @@ enum STPCode: Int32 {
         case .type: "STP sockets are of type SOCK_STREAM, protocol PF_STP or 0"
         case .user: "The other end belongs to a user who may not have that port or take that gift"
         case .system: "The system refused it: errno says why"
+        case .name: "SKEIN_GROUP has more than 15 bytes, or SKEIN_HOST more than 31: set a shorter one"
         case .gift: "There is no such gift: it was taken, its time limit passed, or the token is wrong"
         }
     }

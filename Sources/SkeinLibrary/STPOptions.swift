@@ -58,7 +58,7 @@ private enum Parameter: Int32 {
         return fail(ENOPROTOOPT, .option)
     }
     guard let value = unsafe value else { return fail(EFAULT, .option) }
-    if parameter == .carrier { return unsafe setCarrier(value, length) }
+    if parameter == .carrier { return unsafe setCarrier(descriptor, value, length) }
     guard length >= 4 else { return fail(EINVAL, .option) }
     let number = unsafe value.loadUnaligned(as: Int32.self)
     switch parameter {
@@ -82,8 +82,11 @@ private enum Parameter: Int32 {
 }
 
 /// There is one carrier inside a host; asking for it by name changes nothing, asking for another fails.
-private func setCarrier(_ value: UnsafeRawPointer, _ length: UInt32) -> Int32 {
-    return unsafe isText("any", value, length) || isText("memory", value, length) ? succeed(0) : fail(EINVAL, .option)
+private func setCarrier(_ descriptor: Int32, _ value: UnsafeRawPointer, _ length: UInt32) -> Int32 {
+    let isMemory = unsafe isText("memory", value, length)
+    guard unsafe isMemory || isText("any", value, length) else { return fail(EINVAL, .option) }
+    change(descriptor, clear: EndSetting.memoryCarrier, set: isMemory ? EndSetting.memoryCarrier : 0)
+    return succeed(0)
 }
 
 /// With or without the NUL.
@@ -132,7 +135,7 @@ private func setLimit(_ descriptor: Int32, _ parameter: Parameter, _ millisecond
     case .giftLimit:
         return unsafe give(
             Int32(bitPattern: end?.block.load32(Block.giftLimit) ?? socket?.pointee.stp.giftLimit ?? 0), value, length)
-    case .carrier: return unsafe giveText("any", value, length)
+    case .carrier: return unsafe giveText(settings & EndSetting.memoryCarrier != 0 ? "memory" : "any", value, length)
     case .carrierInUse: return unsafe giveText(end != nil ? "memory" : "", value, length)
     case .bytesIn, .bytesOut, .bells, .sleeps: return unsafe giveCounter(end, parameter, value, length)
     }

@@ -78,6 +78,8 @@ private func takePort(_ socket: UnsafeMutablePointer<StreamSocket>, _ port: UInt
             address = bound
         }
     }
+    // Wanted for taking the port, not for giving it away: TCP could listen beside a socket that has it set.
+    _ = unsafe sk_setsockopt(Int32(made), SOL_SOCKET, 2 /* SO_REUSEADDR */, &off, 4)
     let holder = result == 0 ? hide(Int32(made)) : -1
     guard holder >= 0 else {
         if result != 0 { _ = sk_close(Int32(made)) }

@@ -53,6 +53,18 @@ static void binding(void) {
     check(bind(tcp, (struct sockaddr *)&in, sizeof in) < 0 && errno == EADDRINUSE, "a port that STP has is taken for TCP");
     close(tcp);
     STPclose(fd);
+
+    int one = 1;
+    tcp = socket(AF_INET, SOCK_STREAM, 0);
+    in.sin_port = 0;
+    setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(tcp, (struct sockaddr *)&in, sizeof in) || getsockname(tcp, (struct sockaddr *)&in, &length)) abort();
+    fd = new_socket();
+    STPsetsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    int got = stp_bind(fd, ntohs(in.sin_port)) == 0 && STPlisten(fd, 1) == 0;
+    check(got + (listen(tcp, 1) == 0) == 1, "with SO_REUSEADDR on both STP or TCP listens on a port, never both");
+    close(tcp);
+    STPclose(fd);
 }
 
 static void bad_addresses(void) {

@@ -56,6 +56,8 @@ static void before_connecting(void) {
     length = sizeof text;
     check(STPgetopt(fd, STP_CARRIER_IN_USE, text, &length) == 0 && text[0] == 0, "and none in use");
     check(STPsetopt(fd, STP_CARRIER, "memory", 6) == 0, "memory can be asked for");
+    length = sizeof text;
+    check(STPgetopt(fd, STP_CARRIER, text, &length) == 0 && strcmp(text, "memory") == 0, "and is given back");
     check(STPsetopt(fd, STP_CARRIER, "pigeon", 6) < 0 && errno == EINVAL && STPerror(fd) == STP_EOPTION, "an unknown carrier is EINVAL");
     check(STPsetopt(fd, STP_CARRIER_IN_USE, "memory", 6) < 0 && errno == ENOPROTOOPT, "what is in use can't be set");
     check(set(fd, STP_RING, 3) < 0 && errno == EINVAL && set(fd, STP_SPIN, 3) < 0 && errno == EINVAL && set(fd, STP_CONNECT, -1) < 0 && errno == EINVAL && set(fd, STP_CLOSE_LIMIT, -1) < 0 && errno == EINVAL,

@@ -14,6 +14,11 @@ struct KernelCounters {
     private(set) var tcp: [UInt64: Pair] = [:]
     /// Unix sockets whose other end is gone.
     private(set) var hungUp: Set<UInt64> = []
+    /// Unix sockets that a relay has put in the place of a connection it pumps.
+    var relayed: Set<UInt64> { Set(peers.compactMap { relays.contains($0.value) ? $0.key : nil }) }
+    private var peers: [UInt64: UInt64] = [:]
+    /// The relays' own ends.
+    private var relays: Set<UInt64> = []
 
     init() {
         let opened = sk_socket(AF_NETLINK, 3 | Flag.closeOnExec /* SOCK_RAW */, NETLINK_SOCK_DIAG)
@@ -60,12 +65,16 @@ struct KernelCounters {
         var request = Request()
         request.body.sdiag_family = UInt8(AF_UNIX)
         request.body.udiag_states = UInt32.max
+        request.body.udiag_show = UInt32(UDIAG_SHOW_NAME | UDIAG_SHOW_PEER)
         guard unsafe sk_sendto(descriptor, &request, MemoryLayout<Request>.size, 0, nil, 0) > 0 else { return }
         eachAnswer(descriptor, body: MemoryLayout<unix_diag_msg>.size) { body, attributes in
+            let inode = UInt64(body.word(4, as: UInt32.self))
             // Both directions are shut by nobody but the kernel, when the other end has closed.
-            guard attributes[UInt16(UNIX_DIAG_SHUTDOWN)]?.storage.first == 3 else { return }
-            let inode: UInt32 = body.word(4)
-            hungUp.insert(UInt64(inode))
+            if attributes[UInt16(UNIX_DIAG_SHUTDOWN)]?.storage.first == 3 { hungUp.insert(inode) }
+            if let peer = attributes[UInt16(UNIX_DIAG_PEER)] { peers[inode] = UInt64(peer.word(0, as: UInt32.self)) }
+            // A NUL, the layout's version between two strokes, then what it is for.
+            let name = attributes[UInt16(UNIX_DIAG_NAME)]?.text(1, limit: 108).split(separator: "/") ?? []
+            if name.count > 2 && name[0] == "skein" && name[2] == "relay" { relays.insert(inode) }
         }
     }
 

@@ -14,15 +14,15 @@ struct List: ParsableCommand {
     @Flag(help: "Print JSON, with totals over all sockets that ever were.")
     var json = false
 
-    func run() {
+    func run() throws {
         let survey = Survey.ofHost()
         survey.warnings.forEach(complain)
         if json {
-            print(survey.json)
+            try output(survey.json)
         } else if survey.sockets.isEmpty {
             complain("no sockets of programs under Skein; start both ends with 'skein run PROGRAM'")
         } else {
-            print(columns(of: survey.sockets))
+            try output(columns(of: survey.sockets))
         }
         if !json, let line = summary(of: survey.totals) { complain(line) }
     }

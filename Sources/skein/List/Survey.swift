@@ -160,6 +160,8 @@ struct Survey {
                 warnings.append("\(path) \(error.reason)")
             } catch let error as SystemError where error.code == ENOENT || error.code == EACCES {
                 // Nothing counted yet, or another user's affair.
+            } catch let error as SystemError where error.code == ELOOP {
+                warnings.append("\(path) is not a file of user \(user); remove it")
             } catch {
                 warnings.append("\(path) can't be read: \((error as? SystemError)?.text ?? "\(error)")")
             }
@@ -172,6 +174,9 @@ extension SystemError {
     fileprivate var remedy: String {
         switch code {
         case ENOSPC, EDQUOT: "; free about 4 KiB there"
+        case EEXIST:
+            "; something that isn't this user's file has the name "
+                + "\(Totals.namePrefix)\(Totals.version) there: remove it"
         case EROFS: "; mount the runtime folder's file system writable"
         case EPERM:
             "; the runtime folder must belong to root or to the user, with the sticky bit where others may write"
