@@ -12,4 +12,17 @@ struct SkeinCommand: ParsableCommand {
             Bench.self,
             Version.self,
         ])
+
+    static func main() {
+        do {
+            do {
+                var command = try parseAsRoot()
+                try command.run()
+            } catch  where exitCode(for: error) == .success {
+                try output(fullMessage(for: error))
+            }
+        } catch {
+            exit(withError: error)
+        }
+    }
 }

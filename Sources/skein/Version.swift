@@ -11,5 +11,5 @@ struct Version: ParsableCommand {
     /// Programs talk through memory only where the second number is the same on both ends.
     static var text: String { "skein \(number), layout \(Table.layoutVersion)" }
 
-    func run() { print(Version.text) }
+    func run() throws { try output(Version.text) }
 }

@@ -5,7 +5,7 @@ import random
 import shutil
 import subprocess
 
-from harness import SKEIN, Skip, compile_c, one_line, skein, test
+from harness import SKEIN, WATCHDOG_SECONDS, Skip, compile_c, one_line, skein, test
 
 STATIC = "statically linked"
 
@@ -207,6 +207,24 @@ def _(folder):
         path.chmod(0o755)
         # Nothing of it is ever run: it is refused, or the header is missing.
         skein("run", "--strict", str(path), expect=125, SKEIN_PRELOAD="/none")
+
+
+@test("a file for --log that can't be written is an error, and nothing is started")
+def _(folder):
+    for path in ("/none/log", folder):
+        one_line(skein("run", "--log", str(path), "touch", str(folder / "started"), expect=125)[1], "--log", str(path))
+    assert not (folder / "started").exists()
+
+
+@test("a result that standard output can't take is an error")
+def _(_folder):
+    for words in ("version", "--version", "--help", "run --help", "ls --help", "ls --json", "run --check true",
+                  "top --json --interval 0.1", "--generate-completion-script bash"):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([SKEIN, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True,
+                                    timeout=WATCHDOG_SECONDS)
+        assert result.returncode == 1, (words, result)
+        assert "standard output can't be written" in result.stderr, (words, result)
 
 
 @test("the version is printed with that of the layout")

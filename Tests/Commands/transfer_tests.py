@@ -176,6 +176,34 @@ def _(folder):
     assert mine.is_symlink()
 
 
+@test("receive: --force replaces files alone: a device, a FIFO or a link stays, whoever named it")
+def _(folder):
+    make(folder / "x", 1000)
+    target = place(folder) / "x"
+    for put in (lambda: os.mkfifo(target), lambda: target.symlink_to("/dev/null"), lambda: target.symlink_to("nowhere")):
+        put()
+        before = target.lstat()
+        for err in transfer(folder, folder / "x", "-o", place(folder), "--force", expect=5):
+            one_line(err, "no ordinary file", "-o -")
+        one_line(skein("receive", "--force", "-o", str(target), ":0", expect=5, **host(folder))[1], "no ordinary file")
+        assert target.lstat().st_ino == before.st_ino and target.lstat().st_mode == before.st_mode
+        target.unlink()
+    assert names(place(folder)) == []
+
+
+@test("receive: a FIFO that comes to be while the file arrives stays, with --force too")
+def _(folder):
+    fifo = place(folder) / "x"
+    with receiver(folder, "--force") as to, Running(folder, "send", "--name", "x", "-", to.address) as sender:
+        sender.process.stdin.write(b"theirs")
+        sender.process.stdin.flush()
+        until(lambda: (place(folder) / f"x{SUFFIX}").exists(), "it begins to arrive")
+        os.mkfifo(fifo)
+        one_line(sender.finish(5, b"")[1], "no ordinary file")
+        one_line(to.finish(5)[1], "no ordinary file")
+    assert fifo.is_fifo()
+
+
 @test("receive: a target that comes to be while the file arrives stays as it is")
 def _(folder):
     mine = place(folder) / "x"

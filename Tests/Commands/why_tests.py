@@ -81,6 +81,23 @@ def _(folder):
     assert "is on TCP, because it does not run under skein; start it with 'skein run python3'" in client_says, client_says
 
 
+@test("a connection that a program was handed is said to go through a relay")
+def _(folder):
+    folder.chmod(0o1777)
+    hand = """import socket, subprocess, sys
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+server, _ = listener.accept()
+child = subprocess.Popen(["sleep", "60"], stdin=server)
+print(child.pid, flush=True)
+sys.stdin.read()
+child.kill()"""
+    with program(hand, SKEIN_DIR=str(folder)) as (_, child):
+        for words in (str(child), f"{child}:0"):
+            says = skein("why", words, SKEIN_DIR=folder)[0]
+            assert says.startswith("0: leads to a relay") and "nothing to do" in says, says
+
+
 @test("a plain listener is named as the reason")
 def _(folder):
     server_says, client_says, server, _, _ = pair(folder, server_run=None)

@@ -43,7 +43,7 @@ struct Bench: ParsableCommand {
                 report.add(try client.measure(kind), kind)
             }
         }
-        print(json ? report.json : report.text)
+        try output(json ? report.json : report.text)
     }
 }
 

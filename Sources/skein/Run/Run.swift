@@ -61,11 +61,23 @@ struct Run: ParsableCommand {
         setOptions(&environment)
         let subject = RuledProgram(program, environment)
         let rules = try Rules(checked: subject)
-        if check { return print(rules.text(for: subject)) }
+        if check { return try output(rules.text(for: subject)) }
+        try checkLog()
         if try !prepare(program, &environment, rules, subject) { environment = withoutHeader(plain) }
         let error = replaceProcess(
             path: program.path, argumentCount: words.count, environment, throughShell: program.isText)
         throw failure(Run.explain(error, program), code: error.code == ENOENT ? Exit.notFound : Exit.notExecutable)
+    }
+
+    /// The header can't say that the file can't be written: it has nobody to say it to.
+    private func checkLog() throws {
+        guard let log else { return }
+        let file = unsafe open(log, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0o600)
+        if file < 0 {
+            let reason = SystemError.last.text
+            throw failure("\(log) (--log) can't be written: \(reason); name another file", code: Exit.refused)
+        }
+        _ = close(file)
     }
 
     private func find() throws -> Program {

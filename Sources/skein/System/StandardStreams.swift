@@ -1,3 +1,4 @@
+import ArgumentParser
 import Glibc
 
 /// Standard input and output as streams of bytes. They stay as they were handed to us: another process may
@@ -48,6 +49,15 @@ func writeAll(_ bytes: Span<UInt8>, to descriptor: Int32) throws(SystemError) {
             if count < 0 { throw SystemError.last }
             written += count
         }
+    }
+}
+
+/// Prints a result and a new line; says so where that can't be done, which print(_:) doesn't.
+func output(_ text: String) throws(ExitCode) {
+    do {
+        try writeAll(Array("\(text)\n".utf8).span, to: STDOUT_FILENO)
+    } catch {
+        throw failure("standard output can't be written: \(error.text)")
     }
 }
 

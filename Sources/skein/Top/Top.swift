@@ -39,7 +39,7 @@ struct Top: ParsableCommand {
         var activity = Sample.take().activity(since: first)
         activity.sockets = sort.sorted(activity.sockets, reversed: false)
         activity.survey.warnings.forEach(complain)
-        if json { return print(activity.json) }
-        print((activity.heading + activity.table).joined(separator: "\n"))
+        if json { return try output(activity.json) }
+        try output((activity.heading + activity.table).joined(separator: "\n"))
     }
 }

@@ -78,7 +78,9 @@ struct Arrival: ~Copyable {
         var checksum = RunningChecksum()
         var count: UInt64 = 0
         if let target {
-            if !force && status(of: target, following: false) != nil {
+            let standing = Destination.Standing(of: target)
+            if let reason = standing?.irreplaceable(target) { throw Refusal(.exists, reason) }
+            if !force && standing != nil {
                 throw Refusal(.exists, "\(target) exists; move it away, or receive with --force")
             }
             let part = try PartFile(for: target)

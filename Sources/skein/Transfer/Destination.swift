@@ -46,8 +46,28 @@ enum Destination {
     }
 
     private static func refuseExisting(_ path: String, force: Bool) throws {
-        if !force && skein.status(of: path, following: false) != nil {
-            throw failure("\(path) exists; move it away, or use --force", code: Exit.exists)
+        guard let standing = Standing(of: path) else { return }
+        if let reason = standing.irreplaceable(path) { throw failure(reason, code: Exit.exists) }
+        if !force { throw failure("\(path) exists; move it away, or use --force", code: Exit.exists) }
+    }
+
+    /// What stands at the target already.
+    enum Standing {
+        case file
+        /// A device, a FIFO, a link, a folder: a file in its place would break what it is for.
+        case other
+
+        /// Nil where there is nothing.
+        init?(of path: String) {
+            guard let status = skein.status(of: path, following: false) else { return nil }
+            self = status.st_mode & S_IFMT == S_IFREG ? .file : .other
+        }
+
+        /// Why even --force doesn't replace it; nil where it does.
+        func irreplaceable(_ path: String) -> String? {
+            guard self == .other else { return nil }
+            return "\(path) is no ordinary file, and is not replaced; remove it, "
+                + "or use '-o -' and send standard output there"
         }
     }
 }

@@ -14,6 +14,8 @@ final class PartFile {
         case busy(String)
         /// The target is there now.
         case exists
+        /// What is there now is no file.
+        case irreplaceable(String)
     }
 
     let path: String
@@ -108,6 +110,8 @@ final class PartFile {
         let mask = umask(0)
         _ = umask(mask)
         guard fchmod(descriptor, mode_t(mode) & ~mask) == 0, fsync(descriptor) == 0 else { throw .system(path, .last) }
+        // What has come there meanwhile, and is no file, is not replaced either.
+        if let reason = Destination.Standing(of: target)?.irreplaceable(target) { throw .irreplaceable(reason) }
         let result = unsafe replacing ? rename(path, target) : PartFile.renameAside(path, target)
         if result != 0 { throw errno == EEXIST ? .exists : .system(target, .last) }
         isComplete = true
@@ -137,7 +141,10 @@ final class PartFile {
 extension PartFile.Problem {
     /// What the sender is told.
     var reason: Refusal.Reason {
-        if case .exists = self { .exists } else { .failed }
+        switch self {
+        case .exists, .irreplaceable: .exists
+        case .system, .foreign, .busy: .failed
+        }
     }
 
     /// What is wrong and what to do.
@@ -146,6 +153,7 @@ extension PartFile.Problem {
         case .system(let path, let error): "\(path) can't be written: \(error.text)"
         case .foreign(let path): "\(path) is in the way and was not made by us; remove it"
         case .busy(let path): "another 'skein receive' writes \(path); wait for it or stop it"
+        case .irreplaceable(let reason): reason
         case .exists: "the target came to be in the meantime; move it away, or use --force"
         }
     }

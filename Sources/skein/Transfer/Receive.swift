@@ -49,7 +49,7 @@ struct Receive: ParsableCommand {
             var delivery = Arrival(from: try accepted(by: listener), to: destination, force: force)
             guard let offer = try delivery.greet() else { continue }
             let outcome = try delivery.take(offer)
-            if output != "-" { print(json ? outcome.json : outcome.text("received")) }
+            if output != "-" { try skein.output(json ? outcome.json : outcome.text("received")) }
             return
         }
     }

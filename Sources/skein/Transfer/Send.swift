@@ -36,7 +36,7 @@ struct Send: ParsableCommand {
         var delivery = Delivery(source, to: try connected(to: address))
         do {
             let outcome = try delivery.run(as: path == "-" ? "-" : lastPart(path))
-            print(json ? outcome.json : outcome.text("sent"))
+            try output(json ? outcome.json : outcome.text("sent"))
         } catch let fault as TransferFault {
             throw failure(fault, of: "the receiver")
         } catch is PeerGone {

@@ -9,6 +9,8 @@ struct Explainer {
     private let own: [UInt64: ListedSocket]
     private let others: [UInt64: ListedSocket]
     private let holders: [UInt64: Process]
+    /// Unix sockets that lead to a relay.
+    private let relayed = KernelCounters().relayed
 
     init(_ process: Process, _ sockets: [ListedSocket]) {
         observed = Observed(process)
@@ -25,6 +27,10 @@ struct Explainer {
     func sentence(_ descriptor: SocketDescriptor) -> String? {
         if let socket = own[descriptor.inode], agrees(socket, descriptor) {
             return "\(descriptor.number): \(recorded(socket))"
+        }
+        if relayed.contains(descriptor.inode) {
+            return "\(descriptor.number): leads to a relay, which carries a connection on shared memory for it: "
+                + "it was handed over by exec, posix_spawn or SCM_RIGHTS; nothing to do"
         }
         guard descriptor.isTCP else { return nil }
         guard let socket = kernel.sockets[descriptor.inode] else {

@@ -27,10 +27,10 @@ struct Why: ParsableCommand {
         survey.warnings.forEach(complain)
         let explainer = Explainer(process, survey.sockets)
         if let number = target.descriptor {
-            print(try explain(number, explainer, descriptors))
+            try output(try explain(number, explainer, descriptors))
         } else {
             let lines = descriptors.compactMap(explainer.sentence)
-            print(lines.isEmpty ? "\(title) has no TCP sockets; nothing to do" : lines.joined(separator: "\n"))
+            try output(lines.isEmpty ? "\(title) has no TCP sockets; nothing to do" : lines.joined(separator: "\n"))
         }
     }
 
