@@ -194,7 +194,7 @@ def _(folder):
 @test("receive: a FIFO that comes to be while the file arrives stays, with --force too")
 def _(folder):
     fifo = place(folder) / "x"
-    with receiver(folder, "--force") as to, Running(folder, "send", "--name", "x", "-", to.address) as sender:
+    with receiver(folder, "--force", "-o", place(folder)) as to, Running(folder, "send", "--name", "x", "-", to.address) as sender:
         sender.process.stdin.write(b"theirs")
         sender.process.stdin.flush()
         until(lambda: (place(folder) / f"x{SUFFIX}").exists(), "it begins to arrive")
