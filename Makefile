@@ -90,7 +90,7 @@ $(LIB) $(BIN) $(OBJ):
 	@mkdir -p $@
 
 # The hooks that are C: variadic functions.
-VARIADIC := $(OBJ)/exec.o $(OBJ)/clone.o
+VARIADIC := $(OBJ)/exec.o $(OBJ)/clone.o $(OBJ)/print.o
 
 $(VARIADIC): $(OBJ)/%.o: Sources/SkeinHooks/%.c $(SYSTEM) | $(OBJ)
 	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c $< -o $@

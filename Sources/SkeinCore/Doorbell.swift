@@ -81,12 +81,21 @@ extension Endpoint {
         return true
     }
 
-    /// Asks the kernel whether any holder of the other end is left.
+    /// Looks, without taking anything, for packets that are no bells: bytes that somebody wrote past the hooks.
+    package func noticeStrays(_ descriptor: Int32) {
+        var count: Int32 = 0
+        if unsafe sk_ioctl(descriptor, 0x541B /* FIONREAD */, &count) == 0 && count > 0 { set(EndFlag.violated) }
+    }
+
+    /// Asks the kernel whether any holder of the other end is left, and whether what lies in the queue are bells.
     package func askKernel(_ descriptor: Int32) {
         unsafe local.pointee.seenHint = peer.load32(Layout.hint)
-        var poll = pollfd(fd: descriptor, events: bellEvents & ~Int16(POLLIN), revents: 0)
+        var poll = pollfd(fd: descriptor, events: bellEvents, revents: 0)
         var now = timespec(tv_sec: 0, tv_nsec: 0)
-        if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 { noticeHangUp(UInt32(UInt16(bitPattern: poll.revents))) }
+        if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 {
+            if poll.revents & Int16(POLLIN) != 0 { noticeStrays(descriptor) }
+            noticeHangUp(UInt32(UInt16(bitPattern: poll.revents)))
+        }
     }
 
     /// What to ask poll for, to hear a bell or the end.
@@ -96,7 +105,10 @@ extension Endpoint {
     /// that does counts as gone, since the end of file that it leaves behind would be a bell without end.
     package func noticeHangUp(_ said: UInt32) {
         let half = said & UInt32(readHangUp) != 0 && !has(EndFlag.deaf)
-        if half || said & UInt32(POLLHUP | POLLERR) != 0 { set(EndFlag.hungUp) }
+        guard half || said & UInt32(POLLHUP | POLLERR) != 0, !has(EndFlag.hungUp) else { return }
+        // First: the end must not look clean to another thread meanwhile.
+        unsafe noticeStrays(local.pointee.descriptor)
+        set(EndFlag.hungUp)
     }
 
     /// As `noticeHint`, for who may never wait: also asks whenever the coarse clock has ticked. A peer that

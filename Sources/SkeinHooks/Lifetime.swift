@@ -48,6 +48,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
             if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local, descriptor) }
             let end = unsafe Endpoint(local)
             end.setSignals(false)
+            resetIfStray(end, descriptor)
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
                 end.mine.or32(Layout.state, EndState.reset)
                 end.wakeAll(descriptor)
@@ -75,6 +76,16 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
     }
     clearEntry(descriptor)
     return departure
+}
+
+/// The last holder goes. Bytes that somebody wrote past the hooks, and nobody could read, are as bytes left unread:
+/// TCP answers them with a reset.
+private func resetIfStray(_ end: Endpoint, _ descriptor: Int32) {
+    guard end.block.load32(Block.holders) == 1, !end.has(EndFlag.hungUp) else { return }
+    end.noticeStrays(descriptor)
+    guard end.has(EndFlag.violated) else { return }
+    end.mine.or32(Layout.state, EndState.reset)
+    end.wakeAll(descriptor)
 }
 
 /// Another number of the same thing, to ring and ask with from now on.
@@ -216,6 +227,7 @@ private func duplicated(_ descriptor: Int32, _ copy: Int32) {
     case .hidden, .none: return
     }
     unsafe setEntry(copy, pointer, kind(word))
+    if kind(word) == .endpoint { adoptStandardStream(copy) }
 }
 
 // MARK: fcntl, ioctl

@@ -281,12 +281,18 @@ private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> In
     case (1, 39): return Int32(end.block.load32(Block.family))  // SO_DOMAIN
     case (6, 12): return 1  // TCP_QUICKACK
     case (6, 2): return 65483  // TCP_MAXSEG of loopback
-    case (0, 14): return 65535  // IP_MTU of loopback
-    case (41, 24): return end.block.load32(Block.family) == UInt32(AF_INET6) ? 65536 : nil  // IPV6_MTU
+    case (0, 14 /* IP_MTU */): return loopbackSize(end)
+    case (41, 24 /* IPV6_MTU */) where end.block.load32(Block.family) == UInt32(AF_INET6): return 65536
     case (6, 10): return 65536  // TCP_WINDOW_CLAMP
     case (1, 49): return processor(of: end)  // SO_INCOMING_CPU
     default: return nil
     }
+}
+
+/// Loopback's largest packet, of which IPv4 can't name the last byte.
+private func loopbackSize(_ end: Endpoint) -> Int32 {
+    let peer = end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+    return peer.unmapped().isIPv4 ? 65535 : 65536
 }
 
 /// Where the peer ran when it last read or wrote.

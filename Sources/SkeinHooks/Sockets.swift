@@ -217,6 +217,7 @@ func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
     end.describe(descriptor)
     unsafe setEntry(descriptor, end.local, .endpoint)
     unsafe process.table.settle()
+    adoptStandardStream(descriptor)
 }
 
 func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {

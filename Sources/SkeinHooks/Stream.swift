@@ -142,6 +142,11 @@ extension Endpoint {
             if ending.finished || ending.reset {
                 // What came before the end is read first.
                 if readable() > (flags & Flag.peek != 0 ? done : 0) { continue }
+                if done == 0 && ending.finished && !has(EndFlag.hungUp) {
+                    // No clean end behind bytes that were written past the hooks.
+                    noticeStrays(descriptor)
+                    if has(EndFlag.violated) { continue }
+                }
                 if done == 0 && ending.reset {
                     let error = takeError()
                     if error != 0 { return -Int(error) }

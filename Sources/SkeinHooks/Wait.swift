@@ -245,13 +245,15 @@ private func merge(
                 unsafe items[index].revents = 0
                 continue
             }
-            let bits = end.afterKernel(said) & (wanted | always)
-            if unsafe bits == 0 && said & pollIn != 0
-                && !end.drain(
+            var bits = end.afterKernel(said) & (wanted | always)
+            if bits == 0 && said & pollIn != 0 {
+                if unsafe !end.drain(
                     items[index].fd, for: Arms(interest: wanted), own: [],
                     isReady: { end.readiness() & (wanted | always) != 0 })
-            {
-                pauses = true
+                {
+                    pauses = true
+                }
+                bits = end.readiness() & (wanted | always)
             }
             unsafe items[index].revents = Int16(truncatingIfNeeded: bits)
         } else if let set = unsafe epollSet(items[index].fd) {
@@ -427,7 +429,25 @@ private struct DescriptorSets {
         return false
     }
 
-    func select(deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
+    mutating func select(deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
+        let result = unsafe selectOnce(deadline: deadline, mask: mask)
+        guard result == -Int(EBADF), stopBehindTable() else { return result }
+        return unsafe selectOnce(deadline: deadline, mask: mask)
+    }
+
+    /// Numbers that the process's table of descriptors has no room for are nobody's fault, they are not looked at. The
+    /// kernel's table would be as large as the program's numbers need, were ours not above them.
+    private mutating func stopBehindTable() -> Bool {
+        var size = 64
+        for descriptor in 0..<min(count, hiddenStart) where sk_fcntl(Int32(descriptor), F_GETFD, 0) >= 0 {
+            while size <= descriptor { size = max(size * 2, 256) }
+        }
+        guard size < count else { return false }
+        count = size
+        return true
+    }
+
+    private func selectOnce(deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
         unsafe withScratch(words: max(count, 1)) { memory in
             unsafe select(memory.bindMemory(to: pollfd.self, capacity: max(count, 1)), deadline: deadline, mask: mask)
         }

@@ -33,6 +33,42 @@ enum MessageCases {
             try expect(second.readFully(7), "last 1\n")
             try expect(second.read(), .end)
         }
+        + paired("two FILEs on one descriptor both know it, also when one is closed; neither has a position") {
+            first, _ in
+            let input = fdopen(first.fd, "r")!
+            let output = fdopen(first.fd, "w")!
+            try expect([fileno(input), fileno(output)], [first.fd, first.fd])
+            try expect(Outcome(ftell(input)), .failed(ESPIPE))
+            try expect(Outcome(fseek(output, 0, SEEK_SET)), .failed(ESPIPE))
+            try expect(fclose(input), 0)
+            try expect(fileno(output), first.fd)
+        }
+        + paired("what is printed goes to the connection that stands on standard output, and elsewhere afterwards") {
+            first, second in
+            let pipe = Pipe()
+            let saved = dup(1)
+            _ = cx_fprintf(cx_standard_output(), "unsent", 1)
+            try expect(first.face.dup2(first.fd, 1), 1)
+            try expect(cx_fprintf(cx_standard_output(), "line", 2), 7)
+            try expect(fileno(cx_standard_output()), 1)
+            try expect(fflush(cx_standard_output()), 0)
+            try expect(second.readFully(16), "unsent 1\nline 2\n")
+            try expect(dup2(pipe.writer, 1), 1)
+            try expect(cx_fprintf(cx_standard_output(), "away", 3), 7)
+            try expect(fflush(cx_standard_output()), 0)
+            var room = [UInt8](repeating: 0, count: 9)
+            try expect(Received(Glibc.read(pipe.reader, &room, 9), room), "away 3\n")
+            try expect(first.write("x"), 1)
+            try expect(second.read(), "x")
+            try expect(dup2(saved, 1), 1)
+        }
+        + paired("what comes through the connection on standard input is read by stdio") { first, second in
+            try expect(first.face.dup2(first.fd, 0), 0)
+            try expect(second.write("a line\n"), 7)
+            var line = [CChar](repeating: 0, count: 100)
+            try expect(fgets(&line, 100, cx_standard_input()) != nil, true)
+            try expect(strcmp(line, "a line\n"), 0)
+        }
         + paired("a megabyte through fwrite and fread arrives whole") { first, second in
             let bytes = pattern(from: 5, count: 1 << 20)
             let worker = Worker {
@@ -140,6 +176,32 @@ enum MessageCases {
             try first.awaitReadable()
             try expect(Outcome(first.face.recvmsg(first.fd, &message, Msg.dontWait)), 0)
             try expect(first.read(), "x")
+        }
+        + paired("recvmmsg waits for all its messages, or until its time is over when a message comes") {
+            first, second in
+            let worker = Worker {
+                var room = [UInt8](repeating: 0, count: 8)
+                return room.withUnsafeMutableBytes { room in
+                    batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, 0, nil) }.result
+                }
+            }
+            try expect(second.write("abc"), 3)
+            pause(milliseconds: 30)
+            try expect(second.write("def"), 3)
+            try expect(worker.join(), 2)
+            try expect(second.write("ghi"), 3)
+            var time = timespec(tv_sec: 0, tv_nsec: 1)
+            var room = [UInt8](repeating: 0, count: 8)
+            let got = room.withUnsafeMutableBytes { room in
+                batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, 0, &time) }
+            }
+            try expect(got.result, 1)
+            try expect([time.tv_sec, time.tv_nsec], [0, 0])
+            time.tv_nsec = -1
+            let refused = room.withUnsafeMutableBytes { room in
+                batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, 0, &time) }
+            }
+            try expect(refused.result, .failed(EINVAL))
         }
         + paired("recvmmsg of an empty non-blocking socket is EAGAIN") { first, _ in
             var room = [UInt8](repeating: 0, count: 8)

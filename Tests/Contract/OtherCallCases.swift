@@ -73,6 +73,30 @@ enum OtherCallCases {
             }
             try expect(Received(got, room), "hello")
         }
+        + paired("the C library's second names of calls are the calls") { first, second in
+            var room = [UInt8](repeating: 0, count: 9)
+            try expect(cx_alias_write(first.fd, "ab", 2), 2)
+            try expect(cx_alias_send(first.fd, "cd", 2, 0), 2)
+            while second.unreadCount() != 4 { pause(milliseconds: 1) }
+            var wait = pollfd(fd: second.fd, events: Int16(POLLIN), revents: 0)
+            try expect(cx_alias_poll(&wait, 1, -1), 1)
+            try expect(Received(cx_alias_read(second.fd, &room, 9), room), "abcd")
+            var bytes = Array("hello".utf8)
+            let moved = bytes.withUnsafeMutableBytes { room in
+                var part = iovec(iov_base: room.baseAddress, iov_len: 5)
+                return [pwritev64v2(first.fd, &part, 1, -1, 0), preadv64v2(second.fd, &part, 1, -1, 0)]
+            }
+            try expect(moved, [5, 5])
+            try expect(cx_alias_close(first.fd), 0)
+            try expect(second.read(), .end)
+        }
+        + paired("dprintf prints into the stream, in its place") { first, second in
+            try expect(first.write("a"), 1)
+            try expect(cx_dprintf(first.fd, "b", 1), 4)
+            try expect(first.write("c"), 1)
+            try expect(cx_fortified_dprintf(first.fd, "d", 2), 4)
+            try expect(second.readFully(10), "ab 1\ncd 2\n")
+        }
         + paired("dup3 sets close-on-exec, and onto itself is EINVAL") { first, second in
             let target = try first.duplicate()
             try expect(Outcome(dup3(first.fd, target.fd, O_CLOEXEC)), .value(Int(target.fd)))

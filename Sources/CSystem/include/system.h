@@ -448,19 +448,25 @@ static inline void sk_event_set(void *events, int index, uint32_t mask, uint64_t
 
 typedef long (*sk_cookie_read)(void *cookie, char *buffer, size_t size);
 typedef long (*sk_cookie_write)(void *cookie, const char *buffer, size_t size);
+typedef int (*sk_cookie_seek)(void *cookie, off_t *offset, int whence);
 typedef int (*sk_cookie_close)(void *cookie);
 
 static inline void *sk_open_cookie(
-    void *cookie, const char *mode, sk_cookie_read read, sk_cookie_write write, sk_cookie_close close) {
+    void *cookie, const char *mode, sk_cookie_read read, sk_cookie_write write, sk_cookie_seek seek,
+    sk_cookie_close close) {
     struct functions {
         sk_cookie_read read;
         sk_cookie_write write;
-        int (*seek)(void *, off_t *, int);
+        sk_cookie_seek seek;
         sk_cookie_close close;
-    } functions = {read, write, 0, close};
+    } functions = {read, write, seek, close};
     extern void *fopencookie(void *, const char *, struct functions);
     return fopencookie(cookie, mode, functions);
 }
+
+/// The FILE that stdin, stdout or stderr is (0 to 2), and another in its place, with what was written and not sent.
+extern void *sk_standard_stream(int number);
+extern void sk_replace_standard_stream(int number, void *stream);
 
 // MARK: posix_spawn's actions, which the C library has no calls to read
 

@@ -33,6 +33,8 @@ extern const char *strerrorname_np(int);
 extern int ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 extern int close_range(unsigned int, unsigned int, int);
 extern ssize_t splice(int, off_t *, int, off_t *, size_t, unsigned int);
+extern ssize_t preadv64v2(int, const struct iovec *, int, off_t, int);
+extern ssize_t pwritev64v2(int, const struct iovec *, int, off_t, int);
 extern ssize_t preadv2(int, const struct iovec *, int, off_t, int);
 extern ssize_t pwritev2(int, const struct iovec *, int, off_t, int);
 
@@ -42,6 +44,12 @@ ssize_t cx_fortified_recv(int, void *, size_t, size_t, int) __asm__("__recv_chk"
 ssize_t cx_fortified_recvfrom(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *) __asm__("__recvfrom_chk");
 int cx_fortified_poll(struct pollfd *, nfds_t, int, size_t) __asm__("__poll_chk");
 int cx_fortified_ppoll(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t) __asm__("__ppoll_chk");
+// The C library's second names.
+ssize_t cx_alias_read(int, void *, size_t) __asm__("__read");
+ssize_t cx_alias_write(int, const void *, size_t) __asm__("__write");
+ssize_t cx_alias_send(int, const void *, size_t, int) __asm__("__send");
+int cx_alias_poll(struct pollfd *, nfds_t, int) __asm__("__poll");
+int cx_alias_close(int) __asm__("__close");
 int cx_recvmmsg(int, struct cx_mmsghdr *, unsigned int, int, struct timespec *) __asm__("recvmmsg");
 int cx_sendmmsg(int, struct cx_mmsghdr *, unsigned int, int) __asm__("sendmmsg");
 
@@ -52,6 +60,7 @@ static inline int cx_exit_code(int status) { return WIFEXITED(status) ? WEXITSTA
 static inline int cx_death_signal(int status) { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
 static inline int cx_is_socket(mode_t mode) { return S_ISSOCK(mode); }
 static inline void cx_die_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
+static inline FILE *cx_standard_input(void) { return stdin; }
 static inline FILE *cx_standard_output(void) { return stdout; }
 
 static inline void cx_zero(fd_set *set) { FD_ZERO(set); }
@@ -60,6 +69,13 @@ static inline int cx_isset(int fd, const fd_set *set) { return FD_ISSET(fd, set)
 
 // fprintf is variadic and fputs would not exercise its buffering path.
 static inline int cx_fprintf(FILE *file, const char *text, int number) { return fprintf(file, "%s %d\n", text, number); }
+
+// dprintf is variadic, and becomes another function with _FORTIFY_SOURCE.
+extern int __dprintf_chk(int, int, const char *, ...);
+static inline int cx_dprintf(int fd, const char *text, int number) { return dprintf(fd, "%s %d\n", text, number); }
+static inline int cx_fortified_dprintf(int fd, const char *text, int number) {
+    return __dprintf_chk(fd, 1, "%s %d\n", text, number);
+}
 
 static inline int cx_epoll_ctl(int set, int operation, int fd, uint32_t events, uint64_t data) {
     struct epoll_event event;
