@@ -387,7 +387,7 @@ def shell():
     listener = socket.create_server(("127.0.0.1", 0))
     program = subprocess.Popen(["bash", "-c", TALK, "bash", str(listener.getsockname()[1])], stdout=subprocess.PIPE)
     server, _ = listener.accept()
-    expect(over_tcp(server), False, "the connection goes over TCP")
+    expect(in_memory(server), True, "the connection goes over TCP")
     server.settimeout(WATCHDOG)
     expect(exactly(server, 9), b"question\n")
     server.sendall(b"answer\n")
