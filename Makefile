@@ -126,9 +126,9 @@ $(CRASH)/preload.o: $(PRELOAD) $(SYSTEM) Makefile
 	@echo 'compile  crash/libskein-preload.so'
 	$(call embedded,SkeinPreload,$(PRELOAD))
 
-$(CRASH)/libskein-preload.so: $(CRASH)/preload.o $(OBJ)/exec.o $(OBJ)/preload.map
+$(CRASH)/libskein-preload.so: $(CRASH)/preload.o $(VARIADIC) $(OBJ)/preload.map
 	@$(CLANG) -D_GNU_SOURCE -DSKEIN_CRASH_POINTS -O2 -fPIC -c Sources/CSystem/thread.c -o $(CRASH)/thread.o
-	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(CRASH)/preload.o $(CRASH)/thread.o $(OBJ)/exec.o -o $@
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(CRASH)/preload.o $(CRASH)/thread.o $(VARIADIC) -o $@
 
 # The target is the link that a linker looks for; programs load what it leads to.
 $(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/library.map | $(LIB)

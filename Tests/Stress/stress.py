@@ -35,7 +35,7 @@ def build(sanitizer):
     subprocess.run([*swiftc, "-parse-as-library", "-enable-testing", "-module-name", "SkeinCore", "-emit-module",
                     "-emit-module-path", folder / "SkeinCore.swiftmodule", "-c", *CORE, "-o", folder / "core.o"], check=True)
     result = subprocess.run([*swiftc, "-module-name", "Stress", *sorted(HERE.glob("*.swift")), folder / "core.o",
-                             folder / "thread.o", "-o", made], stderr=subprocess.PIPE, text=True)
+                             folder / "thread.o", "-o", made], stderr=subprocess.PIPE, text=True, cwd=folder)
     if result.returncode != 0:
         # The linker has a word for each of the sanitizer's symbols.
         sys.exit("\n".join(line for line in result.stderr.splitlines() if "Cannot export local symbol" not in line))
