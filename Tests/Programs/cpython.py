@@ -16,7 +16,8 @@ from support.processes import Processes, take_charge  # noqa: E402
 from support.report import Report  # noqa: E402
 
 MODULES = ["test_select", "test_poll", "test_epoll", "test_selectors", "test_socket", "test_socketserver",
-           "test_asyncio", "test_ftplib", "test_httplib", "test_ssl", "test_asyncore"]
+           "test_asyncio", "test_ftplib", "test_httplib", "test_ssl", "test_asyncore",
+           "test_multiprocessing_fork"]
 EXCEPTIONS = pathlib.Path(__file__).with_name("cpython-exceptions.txt")
 
 
