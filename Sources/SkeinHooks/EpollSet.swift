@@ -188,7 +188,7 @@ extension EpollSet {
         }
         if unsafe epollSet(descriptor) != nil {
             member.kind = .nested
-            let result = control(1, descriptor, pollIn, token | UInt64(index))
+            let result = control(1, descriptor, pollIn | events & epollEdge, token | UInt64(index))
             guard result == 0 else { return result }
             install(member, at: index)
             watch(index)
@@ -266,6 +266,9 @@ extension EpollSet {
         if unsafe members![index].kind == .stream {
             let result = control(3, descriptor, events, data)
             if result != 0 { return result }
+        }
+        if unsafe members![index].kind == .nested {
+            _ = control(3, descriptor, pollIn | events & epollEdge, token | UInt64(index))
         }
         // While the old interest still says what was armed.
         if unsafe members![index].kind == .endpoint { disarm(index) }

@@ -98,7 +98,7 @@ extension EpollSet {
         if member.disabled { return 0 }
         if member.kind == .nested {
             guard let inner = unsafe epollSet(member.descriptor) else { return 0 }
-            return unsafe withLock(inner) { $0.hasEvents() } ? pollIn & member.events : 0
+            return unsafe withLock(inner) { $0.hasEvents() && isEdge(member, $0) } ? pollIn & member.events : 0
         }
         let end = unsafe Endpoint(member.local!)
         unsafe end.noticeHint(end.local.pointee.descriptor)
@@ -114,9 +114,38 @@ extension EpollSet {
         return edge ? bits : 0
     }
 
+    /// Whether a set within this one has something to report that it had not when it was reported last.
+    private func isEdge(_ member: Member, _ inner: EpollSet) -> Bool {
+        if member.events & epollEdge == 0 || member.fresh { return true }
+        guard let arrivals = inner.arrivals() else { return true }
+        return arrivals != member.seenTail
+    }
+
+    /// A number that changes with whatever comes to the ends in the set; nil where none is ready, so that what is
+    /// ready is something of the kernel's.
+    private func arrivals() -> UInt64? {
+        var sum: UInt64? = nil
+        for index in 0..<limit where ready(index) != 0 {
+            let member = unsafe members![index]
+            var own: UInt64? = nil
+            if member.kind == .endpoint {
+                let end = unsafe Endpoint(member.local!)
+                own = end.peer.load64(Layout.tail) &* 31 &+ UInt64(end.readiness())
+            } else if member.kind == .nested, let inner = unsafe epollSet(member.descriptor) {
+                own = unsafe withLock(inner) { $0.arrivals() }
+            }
+            if let own { sum = (sum ?? 1) &* 31 &+ own }
+        }
+        return sum
+    }
+
     private func report(_ index: Int, _ bits: UInt32) {
         if unsafe members![index].kind == .nested {
             unsafe members![index].idle = 0
+            unsafe members![index].fresh = false
+            if let inner = unsafe epollSet(members![index].descriptor) {
+                unsafe members![index].seenTail = unsafe withLock(inner) { $0.arrivals() } ?? 0
+            }
             return
         }
         let end = unsafe Endpoint(members![index].local!)

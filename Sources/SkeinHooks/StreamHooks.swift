@@ -59,7 +59,7 @@ func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body
 /// What the kernel finds wrong with the vectors of a call before it looks at the socket: 0, or minus the errno.
 private func refusal(of vectors: UnsafePointer<iovec>?, _ count: Int, tooMany: Int32) -> Int {
     guard count >= 0 && count <= 1024 else { return -Int(tooMany) }
-    guard let vectors = unsafe vectors else { return 0 }
+    guard let vectors = unsafe vectors else { return count == 0 ? 0 : -Int(EFAULT) }
     for index in 0..<count where unsafe vectors[index].iov_len < 0 { return -Int(EINVAL) }
     return 0
 }

@@ -214,6 +214,16 @@ enum EpollCases {
             try expect(outer.wait(), [])
             try expect(inner.asSock.poll(.readable), [])
         }
+        + paired("an edge-triggered set inside a set is reported once for what comes") { first, second in
+            let inner = try EpollSet(first.face), outer = try EpollSet(first.face)
+            try expect(inner.add(first, .readable), 0)
+            try expect(outer.add(inner.asSock, [.readable, .edge], data: 2), 0)
+            for _ in 0..<2 {
+                try expect(second.write("x"), 1)
+                try expect(outer.wait(milliseconds: 5000), [Ready(events: .readable, data: 2)])
+                try expect(outer.wait(milliseconds: 20), [])
+            }
+        }
         + paired("a thread asleep in the outer of two sets is woken by data for the inner") { first, second in
             let inner = try EpollSet(first.face), outer = try EpollSet(first.face)
             try expect(inner.add(first, .readable), 0)
