@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import sys
 
 WATCHDOG = 30
@@ -25,6 +26,28 @@ def in_memory(connection):
     """Whether the descriptor is a Unix socket to the kernel, and so no TCP connection."""
     inode = str(os.fstat(connection.fileno()).st_ino)
     return any(inode in line.split() for line in pathlib.Path("/proc/net/unix").read_text().splitlines())
+
+
+def pair():
+    """Both ends of a connection over memory, in this process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    server, _ = listener.accept()
+    listener.close()
+    expect(in_memory(client), True, "over memory")
+    for end in (client, server):
+        end.settimeout(WATCHDOG)
+    return client, server
+
+
+def exactly(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
 
 
 def not_here(reason):

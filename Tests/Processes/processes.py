@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
-"""What a new program inherits, what cancelled threads leave, and what goes past the hooks.
+"""What a new program inherits, and what cancelled threads leave; beside it, cases of other files.
 
 Each case runs in a process of its own under `skein run`: this file with the name of the case.
 """
 
 import ctypes
-import errno
 import os
 import pathlib
 import pty
-import select
 import signal
 import socket
 import subprocess
@@ -19,35 +17,15 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from cases import CASES, NOT_HERE, WATCHDOG, case, expect, in_memory  # noqa: E402
+from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
+import past_hooks  # noqa: E402,F401
 import ports  # noqa: E402,F401
 import shells  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()
 SKEIN = HERE.parents[2] / "build/bin/skein"
-# --- both ends of a connection over memory, in this process
-
-def pair():
-    listener = socket.create_server(("127.0.0.1", 0))
-    client = socket.create_connection(listener.getsockname())
-    server, _ = listener.accept()
-    listener.close()
-    expect(in_memory(client), True, "over memory")
-    for end in (client, server):
-        end.settimeout(WATCHDOG)
-    return client, server
-
-
-def exactly(connection, count):
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
-            break
-        data += piece
-    return data
 
 
 # --- connections through exec and posix_spawn
@@ -280,131 +258,6 @@ def cancelled():
                        stderr=subprocess.DEVNULL)
         result = subprocess.run([f"{folder}/cancel"], capture_output=True, text=True, timeout=WATCHDOG)
     expect((result.returncode, result.stdout), (0, ""))
-
-
-# --- past the hooks
-
-SYSCALL = ctypes.CDLL(None, use_errno=True).syscall
-READ, WRITE = (0, 1) if os.uname().machine == "x86_64" else (63, 64)
-
-
-@case("bytes written by a raw system call reset the connection: they are never silently lost")
-def raw_write():
-    client, server = pair()
-    expect(SYSCALL(WRITE, client.fileno(), b"past the hooks", 14), 14)
-    try:
-        got = server.recv(100)
-        raise AssertionError(f"expected ECONNRESET, got {got!r}")
-    except ConnectionResetError:
-        pass
-
-
-def resets(connection, data=b""):
-    """Reads that data and then ECONNRESET, not the end."""
-    expect(exactly(connection, len(data)), data)
-    try:
-        got = connection.recv(100)
-    except ConnectionResetError:
-        return
-    raise AssertionError(f"expected ECONNRESET, got {got!r}")
-
-
-@case("what was written past the hooks resets the connection behind bytes of the stream, before its end")
-def raw_write_before_the_end():
-    for end in (lambda client: client.shutdown(socket.SHUT_WR), lambda client: client.close()):
-        client, server = pair()
-        expect(SYSCALL(WRITE, client.fileno(), b"past", 4), 4)
-        client.sendall(b"stream")
-        end(client)
-        resets(server, b"stream")
-
-
-@case("what was written past the hooks resets a connection that never blocks, and one that is polled")
-def raw_write_without_blocking():
-    client, server = pair()
-    expect(SYSCALL(WRITE, client.fileno(), b"past", 4), 4)
-    server.setblocking(False)
-    deadline = time.monotonic() + WATCHDOG
-    while time.monotonic() < deadline:
-        try:
-            expect(server.recv(100), b"")
-        except BlockingIOError:
-            continue
-        except ConnectionResetError:
-            break
-    else:
-        raise AssertionError("expected ECONNRESET")
-    client, server = pair()
-    expect(SYSCALL(WRITE, client.fileno(), b"past", 4), 4)
-    events = select.poll()
-    events.register(server, select.POLLIN)
-    expect(events.poll(WATCHDOG * 1000)[0][1] & select.POLLERR, select.POLLERR)
-    resets(server)
-
-
-@case("who closes without having read what was written past the hooks resets the connection")
-def raw_write_and_close():
-    client, server = pair()
-    expect(SYSCALL(WRITE, client.fileno(), b"past", 4), 4)
-    server.close()
-    resets(client)
-
-
-@case("asynchronous requests on a connection are refused, and cost it nothing")
-def asynchronous():
-    client, server = pair()
-    library = ctypes.CDLL(None, use_errno=True)
-    # A struct aiocb: the descriptor first, the rest is not looked at.
-    request = (ctypes.c_int * 256)(client.fileno())
-    listed = (ctypes.c_void_p * 1)(ctypes.addressof(request))
-    for result in (lambda: library.aio_read(request), lambda: library.aio_write64(request),
-                   lambda: library.lio_listio(1, listed, 1, None)):
-        expect((result(), ctypes.get_errno()), (-1, errno.ENOSYS))
-    client.sendall(b"stream")
-    expect(exactly(server, 6), b"stream")
-
-
-@case("select passes over a number behind the process's table of descriptors")
-def select_behind_the_table():
-    client, server = pair()
-    client.sendall(b"x")
-    # The kernel leaves the bit of such a number as it was.
-    expect(select.select([server, 1023], [], [], WATCHDOG)[0], [server, 1023])
-    server.recv(1)
-    expect(select.select([server, 1023], [], [], 0.01)[0], [1023])
-
-
-TALK = """
-exec 3<>/dev/tcp/127.0.0.1/$1
-printf 'question\\n' >&3
-read -r answer <&3
-echo "$answer"
-"""
-
-
-@case("bash talks through its /dev/tcp: its own printf goes by standard output")
-def shell():
-    listener = socket.create_server(("127.0.0.1", 0))
-    program = subprocess.Popen(["bash", "-c", TALK, "bash", str(listener.getsockname()[1])], stdout=subprocess.PIPE)
-    server, _ = listener.accept()
-    expect(in_memory(server), True, "the connection goes over TCP")
-    server.settimeout(WATCHDOG)
-    expect(exactly(server, 9), b"question\n")
-    server.sendall(b"answer\n")
-    expect(program.communicate(timeout=WATCHDOG)[0], b"answer\n")
-
-
-@case("a raw read never gives a byte that is not the stream's, and takes none of it")
-def raw_read():
-    client, server = pair()
-    buffer = ctypes.create_string_buffer(100)
-    server.setblocking(False)
-    result = SYSCALL(READ, server.fileno(), buffer, 100)
-    expect(result in (-1, 0), True, result)
-    client.sendall(b"stream")
-    server.setblocking(True)
-    expect(buffer.raw, bytes(100))
-    expect(exactly(server, 6), b"stream")
 
 
 # --- running them
