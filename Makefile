@@ -12,6 +12,7 @@ SWIFTC  := $(shell command -v swiftc)
 CLANG   := $(firstword $(wildcard $(dir $(SWIFTC))clang $(dir $(realpath $(SWIFTC)))clang) clang)
 LIB     := build/lib
 BIN     := build/bin
+LIBEXEC := build/libexec/skein
 OBJ     := build/obj
 
 CORE    := $(wildcard Sources/SkeinCore/*.swift Sources/SkeinHooks/*.swift)
@@ -27,7 +28,7 @@ has_library := $(wildcard Sources/SkeinLibrary/*.swift)
 has_command := $(and $(wildcard Package.swift),$(COMMAND))
 
 TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
-           $(if $(has_command),$(BIN)/skein) $(BIN)/contract $(BIN)/contract-stp
+           $(if $(has_command),$(BIN)/skein $(LIBEXEC)/skein-export) $(BIN)/contract $(BIN)/contract-stp
 
 # Module Skein stands on libskein.so: pkg-config says where it lies in this checkout, and what is linked
 # with it looks beside itself, in the checkout and where it is installed.
@@ -157,6 +158,11 @@ TRANSFER := $(wildcard Sources/SkeinTransfer/*.swift Sources/CXXHash/*)
 $(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein)
 
+EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinExport/*.swift Sources/skein-export/*.swift)
+
+$(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) Package.swift
+	$(call swift_product,skein-export)
+
 $(BIN)/contract-stp: $(CONTRACT) $(wildcard Tests/Contract/STP/*.swift Tests/Contract/CContract/*) $(MODULE) Package.swift
 	$(call swift_product,SkeinContract)
 
@@ -241,6 +247,7 @@ ifneq ($(has_library),)
 endif
 ifneq ($(has_command),)
 	@$(call put,755,$(BIN)/skein,$(to)/bin/skein)
+	@$(call put,755,$(LIBEXEC)/skein-export,$(to)/libexec/skein/skein-export)
 	@$(call put,644,build/completions/skein.bash,$(to)/share/bash-completion/completions/skein)
 	@$(call put,644,build/completions/_skein,$(to)/share/zsh/site-functions/_skein)
 	@$(call put,644,build/completions/skein.fish,$(to)/share/fish/vendor_completions.d/skein.fish)

@@ -15,10 +15,12 @@ let package = Package(
     name: "skein",
     products: [
         .executable(name: "skein", targets: ["skein"]),
+        .executable(name: "skein-export", targets: ["skein-export"]),
         .library(name: "Skein", targets: ["Skein"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
         .target(name: "CSystem", cSettings: [.define("_GNU_SOURCE")]),
@@ -41,6 +43,21 @@ let package = Package(
         .target(name: "SkeinTransfer", dependencies: ["CXXHash"], swiftSettings: strict),
         .executableTarget(
             name: "TransferTests", dependencies: ["SkeinTransfer"], path: "Tests/Transfer", swiftSettings: strict),
+        // Device export: the NBD protocol without I/O, devices, and the server that joins them. A program of its own,
+        // which `skein export` executes: what it is linked with would slow down the start of `skein`.
+        .target(name: "SkeinNBD", swiftSettings: strict),
+        .target(name: "SkeinDevice", dependencies: ["CSystem"], swiftSettings: strict),
+        .target(
+            name: "SkeinExport",
+            dependencies: ["CSystem", "SkeinNBD", "SkeinDevice", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "skein-export",
+            dependencies: [
+                "CSystem", "SkeinExport", "SkeinDevice", .product(name: "Logging", package: "swift-log"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.
         .systemLibrary(name: "CContract", path: "Tests/Contract/CContract"),
         .executableTarget(

@@ -1,0 +1,260 @@
+import Glibc
+import SkeinDevice
+import SkeinNBD
+
+/// One client. It belongs to one worker for life, whose thread alone touches it.
+///
+/// A request goes from the worker's input buffer straight to the device by the function pointers in `iop`, and its
+/// reply into the worker's staging buffer. Only what the device can't answer at once, and what the client doesn't
+/// take at once, gets memory of its own.
+@safe
+final class Connection {
+    /// Turns of reading before others are served.
+    private static let rounds = 8
+
+    /// What the worker is to do with it after a turn.
+    enum Standing {
+        /// Wait for an event.
+        case idle
+        /// Give it another turn.
+        case again
+        /// Forget it.
+        case ended
+    }
+
+    enum Phase: Equatable {
+        case negotiating, transmitting
+        /// Nothing more is read; what is outstanding is answered.
+        case finishing
+        /// Everything is answered; the client is to close, or has until the deadline.
+        case lingering
+    }
+
+    let descriptor: Int32
+    unowned(unsafe) let worker: Worker
+    /// The worker's own: where it stands in its lists.
+    var place = 0
+    var isReady = false
+    /// When its patience with the client ends, in nanoseconds of the monotonic clock; nil: never.
+    var deadline: UInt64?
+
+    var phase = Phase.negotiating
+    private var negotiation: Negotiation?
+    private(set) var iop: IOP?
+    private(set) var rules: RequestRules?
+    private(set) var style = ReplyStyle.simple
+    /// The server stops: requests are refused.
+    var isStopping = false
+    /// The connection is useless; why.
+    private(set) var fault: String?
+
+    /// Bytes that were read and not processed.
+    private var held: (memory: UnsafeMutableRawPointer, count: Int)?
+    /// Whether they begin with a whole request, which had to wait.
+    var holdsWhole = false
+    /// The request whose payload is coming.
+    var incoming: Incoming?
+
+    /// Bytes that the client must get before anything else.
+    var outgoing = SlotList()
+    /// Replies of which nothing was sent yet.
+    var finished = SlotList()
+    /// A reply that is made while it is sent.
+    var stream: ReadStream?
+    /// Requests at the device, and bytes of their data.
+    var requestsInFlight = 0
+    var bytesInFlight = 0
+
+    init(_ descriptor: Int32, _ worker: Worker, deadline: UInt64) {
+        self.descriptor = descriptor
+        unsafe self.worker = worker
+        self.deadline = deadline
+        let negotiation = Negotiation()
+        send(negotiation.output)
+        self.negotiation = consume negotiation
+        self.negotiation?.output = []
+    }
+
+    /// Ends the connection at the end of the turn.
+    func fail(_ reason: String) { if fault == nil { fault = reason } }
+
+    // MARK: - A turn
+
+    /// Does what can be done without waiting.
+    func turn() -> Standing {
+        for _ in 0..<Connection.rounds {
+            guard drain() else { return standing }
+            if phase == .finishing && requestsInFlight == 0 { linger() }
+            if phase == .finishing || isBusy { return standing }
+            guard let input = unsafe receive() else {
+                if isStopping && phase == .transmitting && isAtRest { linger() }
+                return standing
+            }
+            let consumed = unsafe process(input)
+            unsafe hold(UnsafeRawBufferPointer(rebasing: input[consumed...]))
+            flush()
+            if fault != nil { return .ended }
+        }
+        return drain() ? .again : standing
+    }
+
+    /// Whether nothing of a request is outstanding.
+    private var isAtRest: Bool { incoming == nil && requestsInFlight == 0 && fault == nil }
+
+    private var standing: Standing { fault == nil ? .idle : .ended }
+
+    /// Whether the limits leave no room. Once met, half of it must be free again, so that requests are taken in bunches.
+    private var isBusy: Bool {
+        let limits = unsafe worker.limits
+        guard holdsWhole else { return requestsInFlight >= limits.requests || bytesInFlight >= limits.bytes }
+        return requestsInFlight > limits.requests / 2 || bytesInFlight > limits.bytes / 2
+    }
+
+    /// Everything is answered: says so, and waits for the client to close.
+    private func linger() {
+        phase = .lingering
+        deadline = unsafe worker.now + 1_000_000_000
+        unsafe worker.hasDeadlines = true
+        _ = shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    /// The server stops.
+    func stop() {
+        isStopping = true
+        if phase == .negotiating { fail("the server stops") }
+    }
+
+    // MARK: - Input
+
+    /// What is to be processed: held bytes, and those that have come. Nil where nothing has.
+    private func receive() -> UnsafeRawBufferPointer? {
+        let input = unsafe worker.input
+        var count = 0
+        if let (memory, held) = unsafe held {
+            unsafe input.baseAddress!.copyMemory(from: memory, byteCount: held)
+            unsafe worker.buffers.put(memory, held)
+            unsafe self.held = nil
+            count = held
+            if holdsWhole {
+                holdsWhole = false
+                return unsafe UnsafeRawBufferPointer(rebasing: input[..<count])
+            }
+        }
+        let room = unsafe UnsafeMutableRawBufferPointer(rebasing: input[count...])
+        let got = unsafe read(into: room)
+        if got >= 0 {
+            return unsafe UnsafeRawBufferPointer(rebasing: input[..<(count + got)])
+        }
+        unsafe hold(UnsafeRawBufferPointer(rebasing: input[..<count]))
+        return nil
+    }
+
+    /// Reads what has come: the payload of a request into its own memory, the rest into `room`. Returns how much is
+    /// in `room`, -1 where nothing has come or the client is gone.
+    private func read(into room: UnsafeMutableRawBufferPointer) -> Int {
+        var vectors = unsafe (iovec(), iovec())
+        var message = unsafe msghdr()
+        let own = unsafe incoming?.room ?? UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        unsafe vectors.0 = unsafe iovec(iov_base: own.baseAddress, iov_len: own.count)
+        unsafe vectors.1 = unsafe iovec(iov_base: room.baseAddress, iov_len: room.count)
+        let got = unsafe withUnsafeMutableBytes(of: &vectors) { bytes in
+            let first = unsafe bytes.baseAddress!.assumingMemoryBound(to: iovec.self)
+            unsafe message.msg_iov = unsafe own.count > 0 ? first : first + 1
+            unsafe message.msg_iovlen = own.count > 0 ? 2 : 1
+            var got: Int
+            repeat { got = unsafe recvmsg(descriptor, &message, Int32(MSG_DONTWAIT)) } while got < 0 && errno == EINTR
+            return got
+        }
+        if got > 0 {
+            let direct = min(got, own.count)
+            incoming?.filled += direct
+            return got - direct
+        }
+        if got < 0 && errno == EAGAIN { return -1 }
+        if got < 0 {
+            fail(unsafe String(cString: strerror(errno)))
+        } else if phase == .lingering || (phase == .transmitting && incoming == nil) {
+            fail("the client closed")
+        } else {
+            fail("the client was gone in the middle")
+        }
+        return -1
+    }
+
+    /// Keeps bytes for a later turn.
+    private func hold(_ bytes: UnsafeRawBufferPointer) {
+        guard bytes.count > 0, phase == .negotiating || phase == .transmitting else { return }
+        let memory = unsafe worker.buffers.take(bytes.count)
+        unsafe memory.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        unsafe held = unsafe (memory, bytes.count)
+    }
+
+    /// Returns how many of the bytes are done with.
+    private func process(_ bytes: UnsafeRawBufferPointer) -> Int {
+        switch phase {
+        case .negotiating:
+            let count = unsafe negotiate(bytes)
+            guard phase == .transmitting else { return count }
+            return unsafe count + takeRequests(UnsafeRawBufferPointer(rebasing: bytes[count...]))
+        case .transmitting: return unsafe takeRequests(bytes)
+        case .finishing, .lingering: return bytes.count
+        }
+    }
+
+    // MARK: - Negotiation
+
+    private func negotiate(_ bytes: UnsafeRawBufferPointer) -> Int {
+        let catalogue = unsafe worker.catalogue
+        guard let (consumed, step) = unsafe negotiation?.take(RawSpan(_unsafeBytes: bytes), catalogue) else { return 0 }
+        send(negotiation?.output ?? [])
+        negotiation?.output = []
+        switch step {
+        case .read: break
+        case .close(let reason):
+            _ = drain()
+            fail(reason)
+        case .secure: fail("TLS isn't configured")
+        case .transmit(let session): begin(session)
+        }
+        return consumed
+    }
+
+    private func begin(_ session: Session) {
+        guard let export = unsafe worker.catalogue.export(session.export.name) else {
+            return fail("the export was removed meanwhile")
+        }
+        iop = export.iop
+        rules = RequestRules(session)
+        style = session.style
+        negotiation = nil
+        deadline = nil
+        phase = .transmitting
+    }
+
+    // MARK: - End
+
+    /// Gives back what it has. Slots at the device come back later.
+    func release() {
+        _ = close(descriptor)
+        if let (memory, count) = unsafe held { unsafe worker.buffers.put(memory, count) }
+        unsafe held = nil
+        if let slot = unsafe incoming?.slot { unsafe give(slot) }
+        incoming = nil
+        stream = nil
+        outgoing.take(&finished)
+        while let slot = unsafe outgoing.removeFirst() { unsafe give(slot) }
+    }
+
+    /// An answer came after the end.
+    func release(answered slot: UnsafeMutablePointer<Slot>) {
+        _ = unsafe finished.removeFirst()
+        unsafe give(slot)
+    }
+
+    /// Gives a slot and its memory back to the worker.
+    func give(_ slot: UnsafeMutablePointer<Slot>) {
+        if let data = unsafe slot.pointee.data { unsafe worker.buffers.put(data, slot.pointee.dataCapacity) }
+        unsafe slot.pointee.data = nil
+        unsafe worker.slots.put(slot)
+    }
+}

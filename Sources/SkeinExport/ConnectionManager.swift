@@ -1,0 +1,84 @@
+import Glibc
+import Synchronization
+
+/// Establishes connections: it accepts clients on the remote transports and gives each to a worker, for life.
+public final class ConnectionManager {
+    /// Clients of one transport taken in a row.
+    private static let acceptsInTurn = 64
+    private static let retryMilliseconds: Int32 = 50
+
+    private let catalogue: Catalogue
+    private var transports: [RemoteTransport]
+    private let limits: Limits
+    private let log: ServerLog
+    private var workers: [Worker.Mailbox] = []
+    private var isShort = false
+    private var isFull = false
+
+    public init(
+        _ catalogue: Catalogue, _ transports: [RemoteTransport], _ limits: Limits, workers: Int, _ log: ServerLog
+    ) {
+        self.catalogue = catalogue
+        self.transports = transports
+        self.limits = limits
+        self.log = log
+        for _ in 0..<workers {
+            let mailbox = Worker.Mailbox()
+            self.workers.append(mailbox)
+            Thread.start { Worker(catalogue, limits, log, mailbox).run() }
+        }
+    }
+
+    /// Accepts clients until a signal of `signals`, a signalfd, comes; then lets the workers answer what they have.
+    public func serve(until signals: Int32) {
+        while true {
+            var watched = [pollfd(fd: signals, events: Int16(POLLIN), revents: 0)]
+            if !isShort { watched += transports.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) } }
+            _ = unsafe poll(&watched, nfds_t(watched.count), isShort ? ConnectionManager.retryMilliseconds : -1)
+            isShort = false
+            if watched[0].revents != 0 { break }
+            for (transport, entry) in zip(transports, watched.dropFirst()) where entry.revents != 0 {
+                accept(transport)
+            }
+        }
+        stop()
+    }
+
+    private func accept(_ transport: RemoteTransport) {
+        for _ in 0..<ConnectionManager.acceptsInTurn {
+            let descriptor = transport.accept()
+            if descriptor < 0 {
+                // Any other error is that of one client, who is gone.
+                if [-EMFILE, -ENFILE, -ENOBUFS, -ENOMEM].contains(descriptor) {
+                    if !isShort {
+                        log.warn("descriptors or memory are short: new clients wait until a connection ends")
+                    }
+                    isShort = true
+                }
+                if descriptor == -EAGAIN || isShort { return }
+                continue
+            }
+            let population = workers.reduce(0) { $0 + $1.population.load(ordering: .relaxed) }
+            guard population < limits.connections else {
+                if !isFull {
+                    log.warn("there are \(population) connections, which is the limit: clients are sent away")
+                }
+                isFull = true
+                _ = close(descriptor)
+                continue
+            }
+            isFull = false
+            let least = workers.min { $0.population.load(ordering: .relaxed) < $1.population.load(ordering: .relaxed) }
+            least?.population.add(1, ordering: .relaxed)
+            least?.send(.adopt(descriptor))
+        }
+    }
+
+    private func stop() {
+        log.step("stopping: requests that have come are answered")
+        transports = []
+        for worker in workers { worker.send(.stop) }
+        while workers.contains(where: { !$0.hasEnded.load(ordering: .acquiring) }) { usleep(2000) }
+        log.step("stopped")
+    }
+}

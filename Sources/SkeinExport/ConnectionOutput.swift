@@ -1,0 +1,118 @@
+import Glibc
+import SkeinDevice
+import SkeinNBD
+
+// How replies reach the client: staged ones of a turn in one call, others from their slots, several in one call.
+
+extension Connection {
+    /// Slots of one call.
+    private static let batch = 32
+
+    /// Makes a reply without content.
+    @inline(__always)
+    func reply(to request: Request, _ write: (inout Reply) -> Void) {
+        unsafe worker.reserve(Reply.largestHeader, for: self)
+        var reply = unsafe Reply(to: request, style, into: worker.stagingRoom)
+        write(&reply)
+        unsafe worker.staged += reply.count
+    }
+
+    /// Sends what is staged. What the client doesn't take at once is kept, before everything else.
+    func flush() {
+        let count = unsafe worker.staged
+        guard count > 0 else { return }
+        unsafe worker.staged = 0
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: worker.staging[..<count])
+        var sent = 0
+        if outgoing.isEmpty {
+            while sent < count {
+                let result = unsafe Glibc.send(
+                    descriptor, bytes.baseAddress! + sent, count - sent, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+                if result < 0 && errno == EINTR { continue }
+                if result < 0 && errno == EAGAIN { break }
+                if result < 0 { return fail("the client is gone: \(unsafe String(cString: strerror(errno)))") }
+                sent += result
+            }
+        }
+        if sent < count { unsafe keep(UnsafeRawBufferPointer(rebasing: bytes[sent...])) }
+    }
+
+    /// Sends these bytes, in their turn.
+    func send(_ bytes: [UInt8]) {
+        guard !bytes.isEmpty else { return }
+        unsafe bytes.withUnsafeBytes { unsafe keep($0) }
+    }
+
+    private func keep(_ bytes: UnsafeRawBufferPointer) {
+        let nothing = Request(command: 0, cookie: 0, offset: 0, length: 0)
+        let slot = unsafe worker.slots.take(self, nil, nothing, Message(.flush))
+        let data = unsafe worker.buffers.take(bytes.count)
+        unsafe data.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+        unsafe slot.pointee.data = unsafe data
+        unsafe slot.pointee.dataCapacity = bytes.count
+        unsafe slot.pointee.dataCount = bytes.count
+        unsafe outgoing.append(slot)
+    }
+
+    /// Sends all that is ready. False where the client takes no more for now, or is gone.
+    func drain() -> Bool {
+        guard sendOutgoing() else { return false }
+        if stream != nil {
+            guard continueStream() else { return false }
+        }
+        outgoing.take(&finished)
+        return sendOutgoing()
+    }
+
+    private func sendOutgoing() -> Bool {
+        while !outgoing.isEmpty {
+            let sent = sendBatch()
+            if sent < 0 {
+                if errno == EINTR { continue }
+                if errno != EAGAIN { fail("the client is gone: \(unsafe String(cString: strerror(errno)))") }
+                return false
+            }
+            account(sent)
+        }
+        return fault == nil
+    }
+
+    private func sendBatch() -> Int {
+        unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2 * Connection.batch) { vectors in
+            var count = 0
+            var next = unsafe outgoing.first
+            while let slot = unsafe next, count + 2 <= vectors.count {
+                let head = unsafe slot.pointee.headCount
+                let sent = unsafe slot.pointee.sent
+                if sent < head {
+                    unsafe vectors[count] = unsafe iovec(iov_base: slot.pointee.head + sent, iov_len: head - sent)
+                    count += 1
+                }
+                let skip = max(0, sent - head)
+                if unsafe slot.pointee.dataCount > skip, let data = unsafe slot.pointee.data {
+                    unsafe vectors[count] = unsafe iovec(iov_base: data + skip, iov_len: slot.pointee.dataCount - skip)
+                    count += 1
+                }
+                unsafe next = unsafe slot.pointee.next
+            }
+            var message = unsafe msghdr()
+            unsafe message.msg_iov = vectors.baseAddress
+            unsafe message.msg_iovlen = count
+            return unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+        }
+    }
+
+    private func account(_ count: Int) {
+        var left = count
+        while let slot = unsafe outgoing.first {
+            let rest = unsafe slot.pointee.headCount + slot.pointee.dataCount - slot.pointee.sent
+            if left < rest {
+                unsafe slot.pointee.sent += left
+                return
+            }
+            left -= rest
+            _ = unsafe outgoing.removeFirst()
+            unsafe give(slot)
+        }
+    }
+}

@@ -1,0 +1,63 @@
+import SkeinDevice
+import SkeinNBD
+import Synchronization
+
+/// A device under a name.
+public final class Export: Sendable {
+    public let name: String
+    public let iop: IOP
+    private let flags: TransmissionFlags
+
+    /// A read-only export refuses to write, whatever its device can do.
+    public init(name: String, _ device: any Device, readOnly: Bool = false) {
+        self.name = name
+        iop = IOP(device)
+        let features = iop.features
+        var flags: TransmissionFlags = [.hasFlags, .flush, .forceUnitAccess, .multipleConnections, .cache]
+        if readOnly || !features.contains(.writable) {
+            flags.insert(.readOnly)
+        } else {
+            flags.insert(.writeZeroes)
+            if features.contains(.trim) { flags.insert(.trim) }
+            if features.contains(.fastZero) { flags.insert(.fastZero) }
+            if features.contains(.resize) { flags.insert(.resize) }
+        }
+        self.flags = flags
+    }
+
+    /// What clients are told.
+    public var description: ExportDescription {
+        ExportDescription(name: name, description: iop.device.description, size: iop.length.bytes, flags: flags)
+    }
+}
+
+/// The exports by name. Connections look into it while they negotiate, never afterwards.
+public final class Catalogue: ExportCatalogue, Sendable {
+    private let exports = Mutex<[Export]>([])
+
+    public init() {}
+
+    /// Adds an export; false where the name is taken.
+    public func add(_ export: Export) -> Bool {
+        exports.withLock { exports in
+            guard !exports.contains(where: { $0.name == export.name }) else { return false }
+            exports.append(export)
+            return true
+        }
+    }
+
+    public var all: [Export] { exports.withLock { $0 } }
+
+    /// The export of a name. The empty name is the first one's.
+    public func export(_ name: String) -> Export? {
+        exports.withLock { exports in
+            exports.first { $0.name == name } ?? (name.isEmpty ? exports.first : nil)
+        }
+    }
+
+    public func list() -> [(name: String, description: String)]? { all.map { ($0.name, $0.iop.device.description) } }
+
+    public func find(_ name: String) -> ExportFinding {
+        export(name).map { .export($0.description) } ?? .unknown
+    }
+}

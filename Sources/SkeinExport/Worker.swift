@@ -1,0 +1,243 @@
+import CSystem
+import Glibc
+import SkeinDevice
+import SkeinNBD
+import Synchronization
+
+/// One thread with its own connections, buffers and events. Nothing of it is shared with other workers; other
+/// threads reach it through its mailbox alone.
+@safe
+final class Worker {
+    /// What other threads ask of a worker.
+    enum Order: Sendable {
+        case adopt(Int32)
+        /// Answer what has come, and end.
+        case stop
+    }
+
+    /// Where other threads leave orders.
+    final class Mailbox: Sendable {
+        private let orders = Mutex<[Order]>([])
+        /// What the worker watches.
+        let bell = Bell()
+        /// Connections of the worker.
+        let population = Atomic(0)
+        let hasEnded = Atomic(false)
+
+        func send(_ order: Order) {
+            orders.withLock { $0.append(order) }
+            bell.ring()
+        }
+
+        func take() -> [Order] {
+            bell.take()
+            return orders.withLock { orders in
+                let taken = orders
+                orders = []
+                return taken
+            }
+        }
+    }
+
+    static let inputSize = 256 << 10
+    static let stagingSize = 512 << 10
+    private static let eventLimit = 128
+
+    let catalogue: Catalogue
+    let limits: Limits
+    private let log: ServerLog
+    private let mailbox: Mailbox
+    private let helpers: Helpers
+    private let epoll: Int32
+    private var events: [epoll_event]
+
+    /// What connections share in turn. Nothing is in them between turns.
+    let input: UnsafeMutableRawBufferPointer
+    let staging: UnsafeMutableRawBufferPointer
+    var staged = 0
+    var buffers = BufferPool()
+    var slots = SlotPool()
+    let extents: UnsafeMutablePointer<ExtentList>
+
+    /// Nanoseconds of the monotonic clock, at the beginning of this round.
+    private(set) var now: UInt64 = 0
+    private var connections: [Connection] = []
+    /// Ended, with slots at the device.
+    private var departed: [Connection] = []
+    private var ready: [Connection] = []
+    private var next: [Connection] = []
+    private var patience = Patience()
+    private var nextCheck: UInt64 = 0
+    /// Whether a connection may have a deadline.
+    var hasDeadlines = false
+    private var stopDeadline: UInt64?
+
+    init(_ catalogue: Catalogue, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
+        self.catalogue = catalogue
+        self.limits = limits
+        self.log = log
+        self.mailbox = mailbox
+        helpers = Helpers(limit: 16) { mailbox.bell.ring() }
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        precondition(epoll >= 0, "the system has no epoll set for us")
+        unsafe events = unsafe [epoll_event](repeating: epoll_event(), count: Worker.eventLimit)
+        unsafe input = UnsafeMutableRawBufferPointer.allocate(byteCount: Worker.inputSize, alignment: 4096)
+        unsafe staging = UnsafeMutableRawBufferPointer.allocate(byteCount: Worker.stagingSize, alignment: 4096)
+        unsafe extents = UnsafeMutablePointer<ExtentList>.allocate(capacity: 1)
+        unsafe extents.initialize(to: ExtentList(capacity: Limit.extents))
+        var event = unsafe epoll_event()
+        unsafe event.events = EPOLLIN.rawValue
+        _ = unsafe epoll_ctl(epoll, EPOLL_CTL_ADD, mailbox.bell.descriptor, &event)
+    }
+
+    deinit {
+        helpers.end()
+        _ = close(epoll)
+        unsafe input.deallocate()
+        unsafe staging.deallocate()
+        unsafe extents.deinitialize(count: 1)
+        unsafe extents.deallocate()
+    }
+
+    // MARK: - The loop
+
+    /// Serves until it is stopped and its last connection has ended.
+    func run() {
+        now = sk_now()
+        while stopDeadline == nil || !connections.isEmpty || !departed.isEmpty {
+            waitForEvents()
+            swap(&ready, &next)
+            for connection in next { serve(connection) }
+            next.removeAll(keepingCapacity: true)
+            if now >= nextCheck { checkDeadlines() }
+        }
+        mailbox.hasEnded.store(true, ordering: .releasing)
+    }
+
+    private func waitForEvents() {
+        var count: Int32 = 0
+        if ready.isEmpty {
+            count = patience.wait(milliseconds: timeout) { milliseconds in
+                unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), milliseconds)
+            }
+        } else {
+            count = unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), 0)
+        }
+        now = sk_now()
+        for index in 0..<Int(max(0, count)) {
+            if let pointer = unsafe events[index].data.ptr {
+                enqueue(unsafe Unmanaged<Connection>.fromOpaque(pointer).takeUnretainedValue())
+            } else {
+                takeOrders()
+                collect()
+            }
+        }
+    }
+
+    /// Deadlines are looked at once a second, while there are any.
+    private var timeout: Int32 { hasDeadlines || stopDeadline != nil ? 1000 : -1 }
+
+    /// Gives the connection a turn in the next round.
+    private func enqueue(_ connection: Connection) {
+        guard !connection.isReady else { return }
+        connection.isReady = true
+        ready.append(connection)
+    }
+
+    private func serve(_ connection: Connection) {
+        connection.isReady = false
+        guard connection.place >= 0 else { return }
+        switch connection.turn() {
+        case .idle: break
+        case .again: enqueue(connection)
+        case .ended: end(connection)
+        }
+    }
+
+    private func checkDeadlines() {
+        nextCheck = now + 1_000_000_000
+        let isOver = stopDeadline.map { now >= $0 } ?? false
+        hasDeadlines = connections.contains { $0.deadline != nil }
+        for connection in connections where isOver || connection.deadline.map({ now >= $0 }) ?? false {
+            if connection.phase == .negotiating { connection.fail("the client took too long to negotiate") }
+            if isOver { connection.fail("the client took too long to take its replies") }
+            end(connection)
+        }
+    }
+
+    // MARK: - Connections
+
+    private func takeOrders() {
+        for order in mailbox.take() {
+            switch order {
+            case .adopt(let descriptor): adopt(descriptor)
+            case .stop:
+                stopDeadline = now + UInt64(limits.stopSeconds) * 1_000_000_000
+                for connection in connections {
+                    connection.stop()
+                    enqueue(connection)
+                }
+            }
+        }
+    }
+
+    private func adopt(_ descriptor: Int32) {
+        let connection = Connection(descriptor, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000)
+        var event = unsafe epoll_event()
+        unsafe event.events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        unsafe event.data.ptr = unsafe Unmanaged.passUnretained(connection).toOpaque()
+        hasDeadlines = true
+        connection.place = connections.count
+        connections.append(connection)
+        if unsafe epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 { connection.fail("it can't be watched") }
+        if stopDeadline != nil { connection.stop() }
+        log.connectionBegan(descriptor)
+        enqueue(connection)
+    }
+
+    private func end(_ connection: Connection) {
+        guard connection.place >= 0 else { return }
+        log.connectionEnded(connection.descriptor, connection.fault ?? "it is done")
+        let last = connections.removeLast()
+        if last !== connection {
+            connections[connection.place] = last
+            last.place = connection.place
+        }
+        connection.place = -1
+        connection.release()
+        if connection.requestsInFlight > 0 { departed.append(connection) }
+        mailbox.population.subtract(1, ordering: .relaxed)
+    }
+
+    // MARK: - What connections use
+
+    /// Makes room for a reply of so many bytes behind what is staged.
+    @inline(__always)
+    func reserve(_ count: Int, for connection: Connection) {
+        if staged + count > Worker.stagingSize { connection.flush() }
+    }
+
+    /// Where the next reply goes.
+    @inline(__always)
+    var stagingRoom: UnsafeMutableRawBufferPointer {
+        unsafe UnsafeMutableRawBufferPointer(rebasing: staging[staged...])
+    }
+
+    /// Has a request answered by somebody who may wait.
+    func submit(_ slot: UnsafeMutablePointer<Slot>) { unsafe helpers.submit(slot) }
+
+    /// Hands answers to their connections.
+    private func collect() {
+        var answered = helpers.collect()
+        while let slot = unsafe answered.removeFirst() {
+            let connection = unsafe slot.pointee.connection
+            unsafe connection.complete(slot)
+            if connection.place >= 0 {
+                enqueue(connection)
+            } else {
+                unsafe connection.release(answered: slot)
+                if connection.requestsInFlight == 0 { departed.removeAll { $0 === connection } }
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+import ArgumentParser
+import Glibc
+import Logging
+import SkeinDevice
+import SkeinExport
+
+/// `skein export`: serves local devices to NBD clients.
+@main
+struct Serve: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "skein export",
+        abstract: "Serve local files, block devices and memory to NBD clients.",
+        discussion: """
+            A DEVICE is the path of a file or a block device, or memory:SIZE. Its name for clients is NAME, or the last \
+            part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
+            come. SIGTERM and SIGINT end it, after the requests that have come are answered.
+            """)
+
+    @Argument(help: ArgumentHelp("What to serve, and under which name.", valueName: "[name=]device"))
+    var devices: [String]
+
+    @Option(
+        help: ArgumentHelp(
+            "Where to listen: nbd://HOST:PORT or nbd+unix:///?socket=PATH. May be repeated.", valueName: "uri"))
+    var listen: [String] = ["nbd://127.0.0.1"]
+
+    @Flag(help: "Serve for reading alone.")
+    var readOnly = false
+
+    @Option(help: ArgumentHelp("Make files that are missing, of this size.", valueName: "size"))
+    var size: String?
+
+    @Option(help: ArgumentHelp("Threads that serve. Default: one a processor.", valueName: "number"))
+    var workers: Int?
+
+    @Option(help: ArgumentHelp("Connections at once.", valueName: "number"))
+    var maxConnections = Limits().connections
+
+    @Option(help: ArgumentHelp("Seconds that a client has to negotiate.", valueName: "seconds"))
+    var handshakeTimeout = Limits().handshakeSeconds
+
+    @Flag(help: "Say on standard error what happens.")
+    var verbose = false
+
+    mutating func validate() throws {
+        guard !devices.isEmpty else { throw ValidationError("name what to serve, as in 'skein export disk.img'") }
+        guard workers.map({ (1...256).contains($0) }) ?? true else {
+            throw ValidationError("there are 1 to 256 workers")
+        }
+        guard maxConnections > 0 else { throw ValidationError("there is at least one connection") }
+        guard handshakeTimeout > 0 else { throw ValidationError("clients need at least a second to negotiate") }
+    }
+
+    func run() throws {
+        var logger = Logger(label: "skein export") { _ in LineLog() }
+        logger.logLevel = verbose ? .debug : .warning
+        let log = ServerLog(logger)
+        let signals = Process.receiveSignals()
+        Process.raiseDescriptorLimit()
+        do throws(ExportFault) {
+            try serve(log, until: signals)
+        } catch {
+            complain(error.text)
+            throw ExitCode(error.isAddress ? 2 : 1)
+        }
+    }
+
+    private func serve(_ log: ServerLog, until signals: Int32) throws(ExportFault) {
+        // The order of initialisation: devices, ways in, descriptors, connections.
+        let local = LocalTransport(readOnly: readOnly)
+        let catalogue = Catalogue()
+        for text in devices {
+            let specification = try DeviceSpecification(text)
+            try makeFile(specification)
+            let export = try local.export(specification)
+            guard catalogue.add(export) else {
+                throw ExportFault("two devices have the name '\(export.name)'; name one of them, as in other=\(text)")
+            }
+            log.step(
+                "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
+            )
+        }
+        var transports: [RemoteTransport] = []
+        for text in listen {
+            let transport = try RemoteTransport(try NBDAddress(text))
+            log.step("remote transport: \(transport.uri)")
+            transports.append(transport)
+        }
+        var limits = Limits()
+        limits.connections = maxConnections
+        limits.handshakeSeconds = handshakeTimeout
+        let count = workers ?? Process.processors
+        let manager = ConnectionManager(catalogue, transports, limits, workers: count, log)
+        log.step("connection manager: \(catalogue.all.count) exports, \(count) workers")
+        for transport in transports { announce("ready \(transport.uri)") }
+        transports = []
+        manager.serve(until: signals)
+    }
+
+    private func makeFile(_ specification: DeviceSpecification) throws(ExportFault) {
+        guard let size else { return }
+        guard let bytes = DeviceSpecification.size(size) else {
+            throw ExportFault("'\(size)' is no size; write it as 64M or 1G")
+        }
+        guard !specification.device.hasPrefix("memory:") else { return }
+        let descriptor = unsafe open(specification.device, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        // One that is there is taken as it is.
+        guard descriptor >= 0 else { return }
+        defer { _ = close(descriptor) }
+        guard ftruncate(descriptor, off_t(bytes)) == 0 else {
+            throw ExportFault(
+                "\(specification.device) can't be made with \(bytes) bytes: \(unsafe String(cString: strerror(errno)))")
+        }
+    }
+}

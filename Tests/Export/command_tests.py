@@ -1,0 +1,185 @@
+"""What `skein export` takes and refuses, and devices that fail."""
+
+import os
+import pathlib
+import signal
+import socket
+
+import nbd
+from harness import Skip, one_line, skein, test
+from running import INTERRUPT, TERMINATE, Running, needs_root
+from server import SIZE, Scratch, image, server, sparse
+
+# --- what it says
+
+
+@test("export: a line 'ready URI' for each way in, with the port that it got")
+def _(folder):
+    path = image(folder)
+    with Running(folder, "export", path, "--listen", "nbd://127.0.0.1:0", "--listen", "nbd://[::1]:0", "--listen",
+                 f"nbd+unix:///?socket={folder}/s", ready="stdout") as running:
+        uris = [running.address] + [running.line("stdout").split()[1] for _ in range(2)]
+        assert uris[0].startswith("nbd://127.0.0.1:") and uris[1].startswith("nbd://[::1]:")
+        for uri in uris:
+            with nbd.Client(uri) as client:
+                assert client.go("disk.img").read(0, SIZE) == path.read_bytes()
+        running.signal(TERMINATE)
+        assert running.finish(0)[1] == ""
+    assert not (folder / "s").exists(), "the socket goes with the server"
+
+
+@test("export: --verbose tells the order of initialisation: devices, ways in, descriptors, then clients")
+def _(folder):
+    with server(folder, f"disk={image(folder)}", options=["--verbose"]) as running:
+        with running.client() as client:
+            client.go("disk")
+    lines = [line.split(":")[1].strip() for line in running.errors.splitlines()]
+    assert lines[:3] == ["local transport", "remote transport", "connection manager"], lines
+    assert "began" in running.errors
+    assert lines[-1] == "stopped"
+
+
+@test("export: SIGTERM and SIGINT answer what has come, then end with 0")
+def _(folder):
+    for number in (TERMINATE, INTERRUPT):
+        with server(folder, f"disk={image(folder)}") as running, running.client() as client:
+            client.go("disk")
+            client.request(nbd.WRITE, 0, 512, payload=b"z" * 512)
+            assert client.error() == 0
+            running.signal(number)
+            assert client.is_closed()
+            running.finish(0)
+        assert (folder / "disk.img").read_bytes()[:512] == b"z" * 512
+
+
+@test("export: names come from the path or are given; two of one name are refused")
+def _(folder):
+    path = image(folder)
+    with server(folder, path, f"other={path}") as running:
+        for name in ("disk.img", "other", ""):
+            with running.client() as client:
+                assert client.go(name).size == SIZE
+    _, err = skein("export", str(path), str(path), "--listen", f"nbd+unix:///?socket={folder}/s", expect=1)
+    one_line(err, "disk.img", "name")
+
+
+@test("export: memory:SIZE is a device of zeroes that is gone with the server")
+def _(folder):
+    with server(folder, "scratch=memory:16M") as running, running.client() as client:
+        client.structured().allocation("scratch").go("scratch")
+        assert client.size == 16 << 20
+        assert client.status(0, 16 << 20) == [(16 << 20, 3)]
+        assert client.write(5 << 20, b"x" * 5000) == 0
+        assert client.read((5 << 20) - 1, 5002) == b"\0" + b"x" * 5000 + b"\0"
+        assert client.do(nbd.TRIM, 5 << 20, 1 << 20) == 0
+        assert client.status(0, 16 << 20) == [(16 << 20, 3)]
+
+
+@test("export: --size makes a file that is missing and leaves others alone")
+def _(folder):
+    old = image(folder)
+    with server(folder, f"old={old}", f"new={folder}/new.img", options=["--size", "3M"]) as running:
+        for name, size in (("old", SIZE), ("new", 3 << 20)):
+            with running.client() as client:
+                assert client.go(name).size == size
+    assert (folder / "new.img").stat().st_size == 3 << 20
+
+
+# --- what it refuses
+
+
+@test("export: a device that is missing, a folder, no device or not allowed is named, with what to do")
+def _(folder):
+    os.mkfifo(folder / "fifo")
+    for device, word in ((folder / "nothing", "missing"), (folder, "folder"), ("/dev/null", "neither"),
+                         (folder / "fifo", "neither"), ("memory:many", "memory:64M")):
+        _, err = skein("export", str(device), "--listen", f"nbd+unix:///?socket={folder}/s", expect=1)
+        one_line(err, word)
+    assert not (folder / "s").exists()
+
+
+@test("export: addresses that can't be had are named, with status 2; ones that make no sense with 1")
+def _(folder):
+    path = str(image(folder))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        _, err = skein("export", path, "--listen", f"nbd://127.0.0.1:{taken.getsockname()[1]}", expect=2)
+        one_line(err, "taken")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "taken"))
+        listener.listen()
+        _, err = skein("export", path, "--listen", f"nbd+unix:///?socket={folder}/taken", expect=2)
+        one_line(err, "taken")
+    _, err = skein("export", path, "--listen", f"nbd+unix:///?socket={folder}/no/folder", expect=2)
+    one_line(err, "No such file")
+    for uri in ("http://x", "nbd+unix:///", "nbd://host:port", "nbd://h/with/name", "nbd://[::1", "nbd+unix:///?socket="):
+        one_line(skein("export", path, "--listen", uri, expect=1)[1], "write it as" if "http" not in uri else "begins with")
+
+
+@test("export: a socket file that nobody listens on is replaced")
+def _(folder):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+    with server(folder, f"disk={image(folder)}") as running, running.client() as client:
+        assert client.go("disk")
+
+
+@test("export: wrong usage ends with 64")
+def _(folder):
+    path = str(image(folder))
+    for words in ((), (path, "--workers", "0"), (path, "--max-connections", "0"), (path, "--handshake-timeout", "0"),
+                  (path, "--unknown")):
+        skein("export", *words, expect=64)
+    out, _ = skein("export", "--help")
+    assert "skein export" in out
+
+
+# --- devices that fail
+
+
+@test("device: a file that becomes shorter fails its own requests with EIO, and others go on")
+def _(folder):
+    with Scratch(prefix="skein-export-", dir="/dev/shm") as memory:
+        for place in (folder, memory):
+            path = image(pathlib.Path(place), name="shrinking")
+            for style in ("simple", "structured"):
+                os.truncate(path, SIZE)
+                with server(folder, f"disk={path}") as running, running.client() as client:
+                    if style == "structured":
+                        client.structured()
+                    client.go("disk")
+                    os.truncate(path, 4096)
+                    assert client.do(nbd.READ, 8192, 4096) == nbd.EIO
+                    assert client.do(nbd.READ, 8192, 512 << 10) == nbd.EIO
+                    assert len(client.read(0, 4096)) == 4096
+                    assert client.ping()
+
+
+@test("device: a full file system is ENOSPC for that request alone")
+def _(folder):
+    needs_root("to mount a small file system")
+    small = folder / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=1M none {small}"):
+        raise Skip("no file system can be mounted here")
+    try:
+        with server(folder, f"disk={sparse(small, 8 << 20)}") as running, running.client() as client:
+            client.structured().go("disk")
+            assert client.write(0, b"x" * (512 << 10)) == 0
+            assert client.write(0, b"y" * (4 << 20)) == nbd.ENOSPC
+            assert client.do(nbd.WRITE_ZEROES, 0, 8 << 20, nbd.NO_HOLE) == nbd.ENOSPC
+            assert client.do(nbd.TRIM, 0, 8 << 20) == 0
+            assert client.write(0, b"z" * 4096) == 0 and client.read(0, 4096) == b"z" * 4096
+    finally:
+        os.system(f"umount {small}")
+
+
+@test("device: kill -9 of the server loses nothing that was flushed or written with FUA")
+def _(folder):
+    path = sparse(folder, SIZE)
+    with Running(folder, "export", f"disk={path}", "--listen", f"nbd+unix:///?socket={folder}/s", ready="stdout") as running:
+        one, two = (nbd.Client(running.address).go("disk") for _ in range(2))
+        assert one.write(0, b"a" * 4096) == 0 and two.do(nbd.FLUSH) == 0
+        assert two.write(4096, b"b" * 4096, nbd.FUA) == 0
+        running.signal(signal.SIGKILL)
+        assert one.is_closed() and two.is_closed()
+    assert path.read_bytes()[:8192] == b"a" * 4096 + b"b" * 4096
