@@ -172,6 +172,9 @@ build/tests/swift: $(wildcard Tests/Swift/*.swift) $(MODULE) Package.swift
 build/tests/transfer: $(wildcard Tests/Transfer/*.swift) $(TRANSFER) Package.swift
 	$(call swift_product,TransferTests)
 
+build/tests/device: $(wildcard Tests/Device/*.swift) $(EXPORT) $(SYSTEM) Package.swift
+	$(call swift_product,DeviceTests)
+
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'
 	@$(SWIFTC) -O -swift-version 6 -warnings-as-errors -I Tests/Contract/CContract $(CONTRACT) -o $@.new

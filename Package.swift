@@ -58,6 +58,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "DeviceTests", dependencies: ["SkeinDevice"], path: "Tests/Device", exclude: ["run.sh"],
+            swiftSettings: strict
+        ),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.
         .systemLibrary(name: "CContract", path: "Tests/Contract/CContract"),
         .executableTarget(

@@ -11,8 +11,8 @@ struct Serve: ParsableCommand {
         commandName: "skein export",
         abstract: "Serve local files, block devices and memory to NBD clients.",
         discussion: """
-            A DEVICE is the path of a file or a block device, or memory:SIZE. Its name for clients is NAME, or the last \
-            part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
+            A DEVICE is the path of a file or a block device, memory:SIZE, or made of others: concat:A,B stripe:A,B \
+            mirror:A,B overlay:A read-only:A. Its name for clients is NAME, or the last part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
             come. SIGTERM and SIGINT end it, after the requests that have come are answered.
             """)
 
@@ -99,17 +99,17 @@ struct Serve: ParsableCommand {
 
     private func makeFile(_ specification: DeviceSpecification) throws(ExportFault) {
         guard let size else { return }
-        guard let bytes = DeviceSpecification.size(size) else {
+        guard let bytes = DeviceText.size(size) else {
             throw ExportFault("'\(size)' is no size; write it as 64M or 1G")
         }
-        guard !specification.device.hasPrefix("memory:") else { return }
-        let descriptor = unsafe open(specification.device, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard let path = specification.device.path else { return }
+        let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         // One that is there is taken as it is.
         guard descriptor >= 0 else { return }
         defer { _ = close(descriptor) }
         guard ftruncate(descriptor, off_t(bytes)) == 0 else {
             throw ExportFault(
-                "\(specification.device) can't be made with \(bytes) bytes: \(unsafe String(cString: strerror(errno)))")
+                "\(path) can't be made with \(bytes) bytes: \(unsafe String(cString: strerror(errno)))")
         }
     }
 }

@@ -85,6 +85,26 @@ def _(folder):
     assert (folder / "new.img").stat().st_size == 3 << 20
 
 
+@test("export: devices made of others: one behind the other, in stripes, mirrored, overlaid, read-only")
+def _(folder):
+    one, two = image(folder, 256 << 10, name="one"), image(folder, 256 << 10, content=b"2" * (256 << 10), name="two")
+    first, second = one.read_bytes(), two.read_bytes()
+    devices = [f"row=concat:{one},{two}", f"stripes=stripe:{one},{two}", f"view=read-only:{one}", f"over=overlay:{one}",
+               f"twins=mirror:{one},{one}"]
+    with server(folder, *devices) as running:
+        clients = {name: running.client().structured().go(name) for name in ("row", "stripes", "view", "over", "twins")}
+        assert clients["row"].read(0, 512 << 10) == first + second
+        assert clients["stripes"].read(0, 128 << 10) == first[:65536] + second[:65536]
+        assert clients["over"].write(1000, b"changed") == 0 and clients["over"].read(998, 11) == first[998:1000] + b"changed" + first[1007:1009]
+        assert clients["view"].transmission & 2 and clients["view"].write(0, b"x") == nbd.EPERM
+        assert one.read_bytes() == first
+        assert clients["twins"].write(5, b"both", nbd.FUA) == 0 and one.read_bytes()[5:9] == b"both"
+        for client in clients.values():
+            client.close()
+    _, err = skein("export", f"mirror:{one}", "--listen", f"nbd+unix:///?socket={folder}/s", expect=1)
+    one_line(err, "two devices", "mirror:A,B")
+
+
 # --- what it refuses
 
 

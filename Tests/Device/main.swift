@@ -1,0 +1,28 @@
+import Glibc
+import SkeinDevice
+import Synchronization
+
+// The contract 'a device', for every kind; then what is each kind's own.
+
+let folder = CommandLine.arguments.count > 1 ? CommandLine.arguments[1] : "/tmp"
+
+try contract("a file", file("plain"))
+try contract("a sparse file", file("sparse", filled: false))
+try contract("memory", FileDevice.memory(size: size))
+try contract(
+    "a concatenation",
+    ConcatenatedDevice([FileDevice.memory(size: 100_000), file("tail"), FileDevice.memory(size: 4097)]))
+try contract(
+    "stripes",
+    StripedDevice([FileDevice.memory(size: size), file("second"), FileDevice.memory(size: size)], unit: 4096))
+try contract("a mirror", MirrorDevice([FileDevice.memory(size: size), file("twin", filled: false)]))
+try contract("an overlay", OverlayDevice(base: file("base"), changes: FileDevice.memory(size: size)))
+try contract(
+    "an overlay of an array",
+    OverlayDevice(
+        base: ConcatenatedDevice([FileDevice.memory(size: 5000), FileDevice.memory(size: 300_001)]),
+        changes: file("changes")))
+try arrayTests()
+try mirrorTests()
+try viewTests()
+exit(failures.load(ordering: .relaxed) == 0 ? 0 : 1)
