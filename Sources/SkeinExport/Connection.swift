@@ -42,6 +42,8 @@ final class Connection {
     private var negotiation: Negotiation?
     private(set) var iop: IOP?
     private(set) var rules: RequestRules?
+    private(set) var export: Export?
+    let counters = Counters()
     private(set) var style = ReplyStyle.simple
     /// The server stops: requests are refused.
     var isStopping = false
@@ -223,6 +225,8 @@ final class Connection {
         guard let export = unsafe worker.catalogue.export(session.export.name) else {
             return fail("the export was removed meanwhile")
         }
+        self.export = export
+        export.accounts.open(counters)
         iop = export.iop
         rules = RequestRules(session)
         style = session.style
@@ -235,6 +239,7 @@ final class Connection {
 
     /// Gives back what it has. Slots at the device come back later.
     func release() {
+        export?.accounts.close(counters)
         _ = close(descriptor)
         if let (memory, count) = unsafe held { unsafe worker.buffers.put(memory, count) }
         unsafe held = nil

@@ -12,6 +12,7 @@ public final class ConnectionManager {
     private let limits: Limits
     private let log: ServerLog
     private var workers: [Worker.Mailbox] = []
+    private var channel: ManagementChannel?
     private var isShort = false
     private var isFull = false
 
@@ -29,15 +30,26 @@ public final class ConnectionManager {
         }
     }
 
+    /// Opens the management channel on a transport of its own.
+    public func manage(by transport: RemoteTransport, _ local: LocalTransport) {
+        let workers = workers
+        channel = ManagementChannel(transport, catalogue, local) { export in
+            for worker in workers { worker.send(.drop(export)) }
+        }
+    }
+
     /// Accepts clients until a signal of `signals`, a signalfd, comes; then lets the workers answer what they have.
     public func serve(until signals: Int32) {
         while true {
-            var watched = [pollfd(fd: signals, events: Int16(POLLIN), revents: 0)]
-            if !isShort { watched += transports.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) } }
-            _ = unsafe poll(&watched, nfds_t(watched.count), isShort ? ConnectionManager.retryMilliseconds : -1)
+            // A negative descriptor is passed over.
+            let watched =
+                [signals, channel?.transport.descriptor ?? -1] + (isShort ? [] : transports.map(\.descriptor))
+            var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            _ = unsafe poll(&entries, nfds_t(entries.count), isShort ? ConnectionManager.retryMilliseconds : -1)
             isShort = false
-            if watched[0].revents != 0 { break }
-            for (transport, entry) in zip(transports, watched.dropFirst()) where entry.revents != 0 {
+            if entries[0].revents != 0 { break }
+            if entries[1].revents != 0 { channel?.accept() }
+            for (transport, entry) in zip(transports, entries.dropFirst(2)) where entry.revents != 0 {
                 accept(transport)
             }
         }
@@ -77,6 +89,7 @@ public final class ConnectionManager {
     private func stop() {
         log.step("stopping: requests that have come are answered")
         transports = []
+        channel = nil
         for worker in workers { worker.send(.stop) }
         while workers.contains(where: { !$0.hasEnded.load(ordering: .acquiring) }) { usleep(2000) }
         log.step("stopped")

@@ -62,6 +62,7 @@ extension Connection {
                 verdict = judge(status: &request, payload, verdict, rules, iop)
             }
             position += size
+            counters.count(request)
             act(on: request, verdict, iop)
         }
         return position
@@ -95,7 +96,9 @@ extension Connection {
         switch verdict {
         case .perform(let command) where !isStopping: perform(command, request, iop)
         case .perform: refuse(request, .shutdown, "the server stops")
-        case .refuse(let code, let text): refuse(request, code, text)
+        case .refuse(let code, let text):
+            counters.countError()
+            refuse(request, code, text)
         case .disconnect: phase = .finishing
         case .violation(let text): fail("\(text)")
         }
@@ -141,9 +144,15 @@ extension Connection {
         var message = message
         switch iop.attempt(&message) {
         case .done: reply(to: request) { $0.done() }
-        case .failed(let errno): reply(to: request) { $0.error(ErrorCode(errno: errno), "the device refused") }
+        case .failed(let errno): fail(request, errno)
         case .wouldWait: unsafe submit(worker.slots.take(self, iop, request, message))
         }
+    }
+
+    /// Answers with the device's error.
+    func fail(_ request: Request, _ errno: Int32) {
+        counters.countError()
+        reply(to: request) { $0.error(ErrorCode(errno: errno), "the device failed") }
     }
 
     private func submit(_ slot: UnsafeMutablePointer<Slot>) {
@@ -194,7 +203,9 @@ extension Connection {
             .write, options, offset: current.offset, length: UInt64(piece.count), data: start)
         switch iop.attempt(&message) {
         case .done: current.offset += UInt64(piece.count)
-        case .failed(let errno): current.failure = (ErrorCode(errno: errno), "the device failed to write")
+        case .failed(let errno):
+            counters.countError()
+            current.failure = (ErrorCode(errno: errno), "the device failed to write")
         case .wouldWait:
             let rest = Int(message.length)
             let total = rest + current.left
@@ -243,8 +254,7 @@ extension Connection {
         var message = unsafe Message(.read, offset: request.offset, length: request.length, data: start)
         switch iop.attempt(&message) {
         case .done: unsafe worker.staged += reply.count + count
-        case .failed(let errno):
-            self.reply(to: request) { $0.error(ErrorCode(errno: errno), "the device failed to read") }
+        case .failed(let errno): fail(request, errno)
         case .wouldWait:
             unsafe submit(
                 slot(request, iop, Message(.read, offset: request.offset, length: request.length), count: count))
@@ -310,7 +320,9 @@ extension Connection {
             reply.content(at: request.offset, count: Int(request.length), isLast: true)
             unsafe slot.pointee.dataCount = Int(request.length)
         case .done, .wouldWait: reply.done()
-        case .failed(let errno): reply.error(ErrorCode(errno: errno), "the device failed")
+        case .failed(let errno):
+            counters.countError()
+            reply.error(ErrorCode(errno: errno), "the device failed")
         }
         unsafe slot.pointee.headCount = reply.count
         unsafe finished.append(slot)

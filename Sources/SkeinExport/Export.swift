@@ -7,6 +7,10 @@ public final class Export: Sendable {
     public let name: String
     public let iop: IOP
     private let flags: TransmissionFlags
+    /// What is done for its clients.
+    let accounts = Accounts()
+
+    var isReadOnly: Bool { flags.contains(.readOnly) }
 
     /// A read-only export refuses to write, whatever its device can do.
     public init(name: String, _ device: any Device, readOnly: Bool = false) {
@@ -43,6 +47,13 @@ public final class Catalogue: ExportCatalogue, Sendable {
             guard !exports.contains(where: { $0.name == export.name }) else { return false }
             exports.append(export)
             return true
+        }
+    }
+
+    /// Takes an export out: nobody finds it any more. Nil where there is none of that name.
+    func remove(_ name: String) -> Export? {
+        exports.withLock { exports in
+            exports.firstIndex { $0.name == name }.map { exports.remove(at: $0) }
         }
     }
 

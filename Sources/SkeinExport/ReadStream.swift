@@ -49,7 +49,7 @@ extension Connection {
         }
         if isFirst {
             unsafe worker.staged = 0
-            reply(to: request) { $0.error(ErrorCode(errno: errno), "the device failed to read") }
+            fail(request, errno)
             current.position = current.end
         } else {
             fail("the device failed in the middle of a reply, which can't say so")
@@ -76,7 +76,7 @@ extension Connection {
         reply(to: request) { $0.content(at: position, count: Int(count), isLast: isLast) }
         if case .failed(let errno) = readPiece(position, count, iop) {
             unsafe worker.staged = 0
-            reply(to: request) { $0.error(ErrorCode(errno: errno), "the device failed to read") }
+            fail(request, errno)
             current.position = current.end
         } else {
             current.position += count

@@ -11,6 +11,8 @@ final class Worker {
     /// What other threads ask of a worker.
     enum Order: Sendable {
         case adopt(Int32)
+        /// End the connections of an export, after answering what has come.
+        case drop(Export)
         /// Answer what has come, and end.
         case stop
     }
@@ -171,6 +173,11 @@ final class Worker {
         for order in mailbox.take() {
             switch order {
             case .adopt(let descriptor): adopt(descriptor)
+            case .drop(let export):
+                for connection in connections where connection.export === export {
+                    connection.stop()
+                    enqueue(connection)
+                }
             case .stop:
                 stopDeadline = now + UInt64(limits.stopSeconds) * 1_000_000_000
                 for connection in connections {

@@ -4,12 +4,12 @@ import Logging
 import SkeinDevice
 import SkeinExport
 
-/// `skein export`: serves local devices to NBD clients.
-@main
+/// `skein export DEVICE…`: serves local devices to NBD clients.
 struct Serve: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "skein export",
-        abstract: "Serve local files, block devices and memory to NBD clients.",
+        commandName: "serve",
+        abstract: "Serve devices; what 'skein export' does without another word.",
+        usage: "skein export [<options>] <[name=]device> ...",
         discussion: """
             A DEVICE is the path of a file or a block device, memory:SIZE, or made of others: concat:A,B stripe:A,B \
             mirror:A,B overlay:A read-only:A. Its name for clients is NAME, or the last part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
@@ -38,6 +38,9 @@ struct Serve: ParsableCommand {
 
     @Option(help: ArgumentHelp("Seconds that a client has to negotiate.", valueName: "seconds"))
     var handshakeTimeout = Limits().handshakeSeconds
+
+    @Option(help: ArgumentHelp("The socket for ls, add, remove, resize and stats.", valueName: "path"))
+    var manage: String?
 
     @Flag(help: "Say on standard error what happens.")
     var verbose = false
@@ -92,9 +95,29 @@ struct Serve: ParsableCommand {
         let count = workers ?? Process.processors
         let manager = ConnectionManager(catalogue, transports, limits, workers: count, log)
         log.step("connection manager: \(catalogue.all.count) exports, \(count) workers")
+        try openChannel(of: manager, local, log)
         for transport in transports { announce("ready \(transport.uri)") }
         transports = []
         manager.serve(until: signals)
+    }
+
+    /// The management channel is a service to others: without a place for it the server serves all the same, unless one was named.
+    private func openChannel(
+        of manager: ConnectionManager, _ local: LocalTransport, _ log: ServerLog
+    ) throws(ExportFault) {
+        let mask = umask(0o077)
+        defer { _ = umask(mask) }
+        if let manage {
+            manager.manage(by: try RemoteTransport(.unix(path: manage)), local)
+            return log.step("management channel: \(manage)")
+        }
+        guard let path = ManagementSocket.defaultPath(making: true) else { return }
+        do throws(ExportFault) {
+            manager.manage(by: try RemoteTransport(.unix(path: path)), local)
+            log.step("management channel: \(path)")
+        } catch {
+            log.step("no management channel: \(error.text)")
+        }
     }
 
     private func makeFile(_ specification: DeviceSpecification) throws(ExportFault) {

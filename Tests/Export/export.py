@@ -22,6 +22,7 @@ def main():
     else:
         import command_tests  # noqa: F401
         import hostile_tests  # noqa: F401
+        import manage_tests  # noqa: F401
         import negotiation_tests  # noqa: F401
         import transmission_tests  # noqa: F401
     harness.TESTS[:] = [entry for entry in harness.TESTS if options.filter in entry[0]]
