@@ -35,7 +35,7 @@ TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
 # The Swift runtime is linked in: the command starts on machines without Swift, and in half the time.
 SWIFT_BUILD := PKG_CONFIG_PATH='$(CURDIR)/build/pkgconfig' swift build --quiet -c release \
                --static-swift-stdlib -Xswiftc -use-ld=lld -Xlinker --gc-sections -Xlinker -s \
-               -Xlinker -rpath -Xlinker '$$ORIGIN/../lib'
+               -Xlinker -rpath -Xlinker '$$ORIGIN/../lib' -Xlinker -rpath -Xlinker '$$ORIGIN/../../lib'
 MODULE := $(wildcard Sources/Skein/*.swift) Sources/CSkein/module.modulemap $(HEADER) \
           build/pkgconfig/skein.pc $(LIB)/libskein.so
 
@@ -160,7 +160,7 @@ $(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYS
 
 EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinExport/*.swift Sources/skein-export/*.swift)
 
-$(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) Package.swift
+$(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)
 
 $(BIN)/contract-stp: $(CONTRACT) $(wildcard Tests/Contract/STP/*.swift Tests/Contract/CContract/*) $(MODULE) Package.swift

@@ -49,7 +49,9 @@ let package = Package(
         .target(name: "SkeinDevice", dependencies: ["CSystem"], swiftSettings: strict),
         .target(
             name: "SkeinExport",
-            dependencies: ["CSystem", "SkeinNBD", "SkeinDevice", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "CSystem", "Skein", "SkeinNBD", "SkeinDevice", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: strict),
         .executableTarget(
             name: "skein-export",

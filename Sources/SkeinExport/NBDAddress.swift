@@ -1,8 +1,11 @@
-/// Where a server listens, as an NBD URI names it: `nbd://HOST[:PORT]` or `nbd+unix:///?socket=PATH`.
+/// Where a server listens, as an NBD URI names it: `nbd://HOST[:PORT]`, `nbd+unix:///?socket=PATH` or, for STP sockets,
+/// `nbd+stp://[GROUP/][HOST]:PORT`.
 public enum NBDAddress: Equatable, Sendable {
     /// Without a host: every address of this machine.
     case tcp(host: String?, port: UInt16)
     case unix(path: String)
+    /// An address of STP sockets, as their module reads it.
+    case stp(address: String)
 
     public static let defaultPort: UInt16 = 10809
 
@@ -15,6 +18,8 @@ public enum NBDAddress: Equatable, Sendable {
                 throw ExportFault("the path of a Unix socket has at most 107 bytes: \(path)")
             }
             self = .unix(path: path)
+        } else if let rest = NBDAddress.rest(of: text, after: "nbd+stp://") {
+            self = .stp(address: String(rest))
         } else if let rest = NBDAddress.rest(of: text, after: "nbd://") {
             let authority = rest.prefix { $0 != "/" }
             guard let address = NBDAddress.tcp(authority),
@@ -22,7 +27,7 @@ public enum NBDAddress: Equatable, Sendable {
             else { throw ExportFault("'\(text)' is no address to listen on; write it as nbd://127.0.0.1:10809") }
             self = address
         } else {
-            throw ExportFault("'\(text)' is no address to listen on; it begins with nbd:// or nbd+unix://")
+            throw ExportFault("'\(text)' is no address to listen on; it begins with nbd://, nbd+unix:// or nbd+stp://")
         }
     }
 

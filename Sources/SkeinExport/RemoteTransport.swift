@@ -1,4 +1,3 @@
-import CSystem
 import Glibc
 
 /// A way by which clients come: a socket that listens.
@@ -24,6 +23,10 @@ public final class RemoteTransport: Sendable {
             uri = "nbd+unix:///?socket=\(path)"
             self.path = path
             isTCP = false
+        case .stp(let text):
+            (descriptor, uri) = try STPTransport.listen(text)
+            path = nil
+            isTCP = false
         }
     }
 
@@ -34,9 +37,13 @@ public final class RemoteTransport: Sendable {
 
     /// The next client, or minus an errno.
     func accept() -> Int32 {
-        let accepted = sk_accept4(descriptor, nil, nil, Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue))
-        if accepted >= 0 && isTCP { RemoteTransport.set(Int32(IPPROTO_TCP), TCP_NODELAY, of: Int32(accepted)) }
-        return Int32(accepted)
+        // By libc's call: under `skein run` clients may come by shared memory.
+        let accepted = Glibc.accept(descriptor, nil, nil)
+        guard accepted >= 0 else { return -errno }
+        _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) | O_NONBLOCK)
+        if isTCP { RemoteTransport.set(Int32(IPPROTO_TCP), TCP_NODELAY, of: accepted) }
+        return accepted
     }
 
     // MARK: - TCP

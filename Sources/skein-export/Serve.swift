@@ -21,7 +21,8 @@ struct Serve: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Where to listen: nbd://HOST:PORT or nbd+unix:///?socket=PATH. May be repeated.", valueName: "uri"))
+            "Where to listen: nbd://HOST:PORT, nbd+unix:///?socket=PATH or nbd+stp://:PORT. May be repeated.",
+            valueName: "uri"))
     var listen: [String] = ["nbd://127.0.0.1"]
 
     @Flag(help: "Serve for reading alone.")

@@ -105,6 +105,22 @@ def _(folder):
     one_line(err, "two devices", "mirror:A,B")
 
 
+@test("export: STP clients come by memory to nbd+stp://, here through a relay, and many requests cross at once")
+def _(folder):
+    path = image(folder)
+    with Running(folder, "export", f"disk={path}", "--listen", "nbd+stp://:0", ready="stdout") as running:
+        port = running.port
+        with Running(folder, "relay", "127.0.0.1:0", f"stp::{port}", ready="stdout") as relay:
+            clients = [nbd.Client(f"nbd://127.0.0.1:{relay.port}").structured().go("disk") for _ in range(3)]
+            for number, client in enumerate(clients):
+                assert client.read(0, SIZE) == path.read_bytes()
+                assert client.write(number * 1000, bytes([number]) * 1000) == 0 and client.ping()
+            assert clients[0].read(0, 3000) == b"".join(bytes([number]) * 1000 for number in range(3))
+            running.signal(TERMINATE)
+            assert all(client.is_closed() for client in clients)
+            running.finish(0)
+
+
 # --- what it refuses
 
 
@@ -131,7 +147,7 @@ def _(folder):
         one_line(err, "taken")
     _, err = skein("export", path, "--listen", f"nbd+unix:///?socket={folder}/no/folder", expect=2)
     one_line(err, "No such file")
-    for uri in ("http://x", "nbd+unix:///", "nbd://host:port", "nbd://h/with/name", "nbd://[::1", "nbd+unix:///?socket="):
+    for uri in ("http://x", "nbd+stp://nowhere", "nbd+unix:///", "nbd://host:port", "nbd://h/with/name", "nbd://[::1", "nbd+unix:///?socket="):
         one_line(skein("export", path, "--listen", uri, expect=1)[1], "write it as" if "http" not in uri else "begins with")
 
 

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 
-from harness import Skip, test
-from running import until
+from harness import SKEIN, Skip, test
+from running import host, until
 from server import SIZE, Scratch, image, server, sparse
 
 LIMIT = 120
@@ -154,6 +154,24 @@ h.set_opt_mode(True)
 h.connect_unix({path!r})
 h.opt_abort()
 """)
+
+
+@test("foreign: under skein run, nbdcopy and the server of a TCP address meet in memory")
+def _(folder):
+    source, target = image(folder, 8 << 20, name="source"), sparse(folder, 8 << 20, name="target")
+    environment = host(folder)
+    server = subprocess.Popen([SKEIN, "run", SKEIN, "export", f"disk={target}", "--listen", "nbd://127.0.0.1:0"],
+                              stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        address = server.stdout.readline().split()[1]
+        run(SKEIN, "run", "nbdcopy", "--flush", source, f"{address}/disk", env=environment)
+        run(SKEIN, "run", "nbdcopy", f"{address}/disk", folder / "back", env=environment)
+    finally:
+        server.terminate()
+        assert server.wait(LIMIT) == 0
+    assert (folder / "back").read_bytes() == source.read_bytes() == target.read_bytes()
+    totals = json.loads(run(SKEIN, "ls", "--json", env=environment))["totals"]
+    assert totals["memory_bytes_in"] >= 16 << 20, totals
 
 
 # --- qemu
