@@ -25,11 +25,15 @@ LISTS = [SOURCES / "skein" / name for name in
 # Target: the sources beside its own.
 TARGETS = {
     "Hello": [],
+    "Options": [],
+    "Requests": [],
     "Rules": [],
     "Table": LISTS,
     "Totals": LISTS,
     "Transfer": [CHECKOUT / "Tests/Transfer/Ends.swift"],
 }
+# Target: the module that it is about, where that isn't the core.
+MODULES = {"Options": "SkeinNBD", "Requests": "SkeinNBD", "Transfer": "SkeinTransfer"}
 # Exclusivity is not checked in the libraries either, which have no runtime that could.
 SWIFTC = ["swiftc", "-O", "-sanitize=fuzzer,address", "-enforce-exclusivity=unchecked", "-parse-as-library", "-swift-version", "6", "-package-name", "skein",
           "-Xcc", "-D_GNU_SOURCE", "-I", SOURCES / "CSystem/include", "-I", SOURCES / "CXXHash", "-I", BUILT]
@@ -50,7 +54,7 @@ def module(name, sources):
 
 def build(target):
     made = BUILT / f"{target}.fuzz"
-    core = "SkeinTransfer" if target == "Transfer" else "SkeinCore"
+    core = MODULES.get(target, "SkeinCore")
     objects = [module(core, sorted((SOURCES / core).glob("*.swift"))), BUILT / "thread.o"]
     sources = [HERE / "Input.swift", HERE / f"{target}Target.swift", *TARGETS[target]]
     if not newer(made, [*sources, *objects]):
@@ -68,7 +72,16 @@ def seeds(target):
     hello = struct.pack("<IIiI", 0x4E494B53, 1, 0, 1) + address + bytes(4) + client
     number = struct.pack("<Q", 5000)
     message = lambda kind, body: b"SK\x01" + bytes([kind]) + struct.pack("<I", len(body)) + body
+    option = lambda kind, body: b"IHAVEOPT" + struct.pack(">II", kind, len(body)) + body
+    named = struct.pack(">I", 4) + b"disk"
+    haggling = option(8, b"") + option(3, b"") + option(10, named + struct.pack(">II", 1, 15) + b"base:allocation")
+    requests = b"".join(struct.pack(">IHHQQI", 0x25609513, 0, command, 1, 4096, 4096) for command in (0, 5, 6, 7, 4))
+    extended = struct.pack(">IHHQQQ", 0x21E41C71, 32, 1, 1, 4096, 4096)
+    bounds = b"\xff\xff" + bytes(6) + b"\xff" * 8
     made = {
+        "Options": [b"\0\0\0\0\3" + haggling + option(7, named + struct.pack(">HHH", 2, 1, 3)), b"\1\0\0\0\1" + option(5, b"") +
+                    option(11, b"") + option(6, named + bytes(2)), b"\2\0\0\0\3" + option(1, b"disk")],
+        "Requests": [b"\4" + bounds + b"\x10" + requests, b"\5" + bounds + b"\x10" + requests, b"\6" + bounds + b"\x10" + extended],
         "Hello": [b"\0" + hello, b"\0" + hello + (b"\0" + number + b"\x00\xff") * 8 + (b"\x06" + number + b"\x08\0") * 2,
                   b"\x10" + hello + b"\x02" + number + b"\x04\xff"],
         "Rules": [b"\0only = 80, 8000-8010, [::1]:80, 10.0.0.0/8\n[program redis*]\nspin = off # no\n\n", b"\x03none",
