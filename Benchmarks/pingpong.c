@@ -144,7 +144,7 @@ static void measure(const union address *address, socklen_t length, unsigned cou
     }
     double mean = (before - start) / count;
     qsort(times, count, sizeof *times, ascending);
-    printf("%.0f %.0f %.0f\n", times[count / 2], times[(size_t)count * 99 / 100], mean);
+    printf("%.0f %.0f %.0f %.0f\n", times[count / 2], times[(size_t)count * 99 / 100], times[(size_t)count * 999 / 1000], mean);
     free(times);
 }
 

@@ -35,20 +35,27 @@ def main_table(rows, values):
 
 
 def latency_table(rows, figures):
-    lines = ["| 50th and 99th percentile, microseconds | " + " | ".join(HEADINGS.values()) + " |", "|---|--:|--:|--:|"]
+    lines = small_table("50th, 99th and, where the program tells, 99.9th percentile, microseconds", rows, figures, percentiles)
+    return [*lines, "", *small_table("processor time of both ends, microseconds a request", rows, figures, processor_time)]
+
+
+def small_table(title, rows, figures, cell):
+    lines = [f"| {title} | " + " | ".join(HEADINGS.values()) + " |", "|---|--:|--:|--:|"]
     for row in rows:
-        cells = [percentiles(figures.get((row.title, carrier), [])) for carrier in HEADINGS]
+        cells = [cell(figures.get((row.title, carrier), [])) for carrier in HEADINGS]
         if any(cells):
             lines.append(f"| {row.title} | {' | '.join(cells)} |")
     return lines
 
 
 def percentiles(found):
-    found = [figure for figure in found if figure.p50 is not None]
-    if not found:
-        return ""
-    return " / ".join(number(statistics.median(values)) for values in
-                      ([figure.p50 for figure in found], [figure.p99 for figure in found]))
+    columns = ([figure.p50 for figure in found], [figure.p99 for figure in found], [figure.p999 for figure in found])
+    return " / ".join(number(statistics.median(values)) for values in columns if values and None not in values)
+
+
+def processor_time(found):
+    values = [figure.cpu for figure in found if figure.cpu is not None]
+    return number(statistics.median(values)) if values else ""
 
 
 def ratio(row, mine, other):
