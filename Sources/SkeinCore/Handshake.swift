@@ -21,7 +21,7 @@ package enum Reason: UInt32 {
     case none = 0
     case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
     case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
-    case optionSet, clientOverTCP, handedOn
+    case optionSet, clientOverTCP, handedOn, filtered
 
     /// One sentence for `skein why`.
     package var text: StaticString {
@@ -45,6 +45,7 @@ package enum Reason: UInt32 {
         case .optionSet: "the socket has an option that only TCP has"
         case .clientOverTCP: "the client came over TCP: it does not run under skein, or fell back itself"
         case .handedOn: "the listener was handed to a program that does not run under skein"
+        case .filtered: "a seccomp filter of the program forbids what it takes"
         }
     }
 }

@@ -64,6 +64,7 @@ package struct Lock {
 /// Whether a thread has ended. One that was killed answers signals until its parent has waited for it,
 /// which may be the very process that waits for the lock: then its state in /proc tells.
 private func isGone(_ thread: UInt32) -> Bool {
+    guard unsafe process.mayProbe else { return false }
     if sk_kill(Int32(bitPattern: thread), 0) == -Int(ESRCH) { return true }
     var path = Text("/proc/")
     path.append(decimal: UInt64(thread))

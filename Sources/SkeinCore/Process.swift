@@ -27,6 +27,11 @@ package struct ProcessState {
     package var folderPath = Text()
     /// The program has begun to take system calls from itself: none that it can't expect.
     package var isConfined = false
+    /// Its filter lets through what making connections takes.
+    package var maySetUp = true
+    /// It lets through what starting a relay takes, and what asking for another process takes.
+    package var mayRelay = true
+    package var mayProbe = true
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep

@@ -126,7 +126,8 @@ package struct SocketTable {
 
     private mutating func grow() -> Bool {
         let next = size == 0 ? SocketTable.firstSize : max(size * 2, SocketTable.firstChunk)
-        guard next <= SocketTable.maximumSize, size > 0 || descriptor >= 0 || make(), isStillOurs(), canGrow(to: next),
+        guard next <= SocketTable.maximumSize, unsafe process.maySetUp, size > 0 || descriptor >= 0 || make(),
+            isStillOurs(), canGrow(to: next),
             // Allocated, not sparse: where there is no memory this answers, and no store is a signal later.
             sk_fallocate(descriptor, 0, size, next - size) == 0, mapUp(to: next), enlistFree(from: size, to: next)
         else { return false }

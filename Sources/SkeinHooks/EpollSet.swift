@@ -253,6 +253,13 @@ extension EpollSet {
         }
     }
 
+    /// The kernel's set reports the sets within as the program asked for, and no longer by our marks.
+    func restoreNested() {
+        for index in 0..<limit where unsafe members![index].kind == .nested {
+            unsafe _ = control(3, members![index].descriptor, members![index].events, members![index].data)
+        }
+    }
+
     /// A pending connection is accepted or dropped. Its socket may live on under another number, so the
     /// kernel would keep the registration.
     mutating func removeHidden(_ hidden: Int32) {

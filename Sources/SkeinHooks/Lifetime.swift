@@ -174,13 +174,19 @@ private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int 
     return replace(descriptor, target) { real.dup3!(descriptor, target, flags) }
 }
 
-private func replace(_ descriptor: Int32, _ target: Int32, _ duplicate: () -> Int32) -> Int32 {
-    if sk_fcntl(descriptor, F_GETFD, 0) < 0 { return Int32(finish(-Int(EBADF))) }
-    moveHiddenAway(target)
+/// Lets go of what a number stands for while `duplicate` puts something else there.
+func replace(_ target: Int32, _ duplicate: () -> Int32) -> Int32 {
     let word = entry(target)
     let departure = word == 0 ? Departure() : depart(target, word)
     let result = duplicate()
     departure.finish()
+    return result
+}
+
+private func replace(_ descriptor: Int32, _ target: Int32, _ duplicate: () -> Int32) -> Int32 {
+    if sk_fcntl(descriptor, F_GETFD, 0) < 0 { return Int32(finish(-Int(EBADF))) }
+    moveHiddenAway(target)
+    let result = replace(target, duplicate)
     if result >= 0 { duplicated(descriptor, result) }
     return result
 }

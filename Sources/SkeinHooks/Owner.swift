@@ -56,6 +56,7 @@ extension Endpoint {
     func followOwner(_ descriptor: Int32) {
         let owner = owner(of: descriptor)
         if owner.number == 0 { return stopSignallingUrgent() }
+        guard unsafe !process.isConfined else { return }
         if unsafe local.pointee.urgentSocket < 0 { unsafe local.pointee.urgentSocket = makeUrgentSocket() }
         let socket = unsafe local.pointee.urgentSocket
         guard socket >= 0 else { return }

@@ -15,7 +15,7 @@ struct Relay {
 
 /// Starts a relay for the end behind `descriptor`; nil when the system refuses. It waits at its gate.
 func startRelay(_ end: Endpoint, _ descriptor: Int32) -> Relay? {
-    guard let pair = namedPair(relayName(end)) else { return nil }
+    guard unsafe process.mayRelay, let pair = namedPair(relayName(end)) else { return nil }
     var gate: (Int32, Int32) = (-1, -1)
     let made = unsafe withUnsafeMutableBytes(of: &gate) {
         unsafe sk_socketpair(AF_UNIX, 1 | Flag.closeOnExec, 0, $0.baseAddress!.assumingMemoryBound(to: Int32.self))

@@ -56,7 +56,11 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     }
     guard let bound = boundAddress(descriptor) else { return }
     guard unsafe rules.allows(bound) else { return unsafe recordListener(descriptor, socket, bound, .refusedByRule) }
+<<<<<<< HEAD
     if unsafe process.pools.isShort { return unsafe recordListener(descriptor, socket, bound, .noMemory) }
+=======
+    guard unsafe process.maySetUp else { return unsafe recordListener(descriptor, socket, bound, .filtered) }
+>>>>>>> dbdbc74 (Programs under seccomp: their filter is tried before the kernel gets it, and TCP is what is left)
     guard let cookie = cookie(of: descriptor) else {
         return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
@@ -141,6 +145,7 @@ private func connectThroughMemory(
     let target = address.orLoopback()
     guard target.port != 0, unsafe socket.pointee.family == Int32(target.family) else { return (false, 0, .noListener) }
     guard unsafe rules.allows(target) else { return (false, 0, .refusedByRule) }
+    guard unsafe process.maySetUp else { return (false, 0, .filtered) }
     guard unsafe socket.pointee.descriptors == 1 && !socket.pointee.shared else { return (false, 0, .duplicated) }
     guard isLocal(target) else { return (false, 0, .notLocal) }
     var client = target
@@ -403,7 +408,11 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Rea
         unsafe setEntry(visible, socket, .stream)
         unsafe showOwnBlocking(visible, socket)
     }
+<<<<<<< HEAD
     unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason)
+=======
+    unsafe recordListener(visible, socket, socket.pointee.bound4or6, process.maySetUp ? .handedOn : .filtered)
+>>>>>>> dbdbc74 (Programs under seccomp: their filter is tried before the kernel gets it, and TCP is what is left)
 }
 
 private func finishAccept(

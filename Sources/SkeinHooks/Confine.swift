@@ -1,0 +1,136 @@
+import CSystem
+
+// A program that takes system calls from itself (seccomp). A filter whose author did not think of ours may end the
+// program at the first of them, so it is asked beforehand: where it doesn't let through what connecting takes,
+// new connections are TCP, and where it doesn't let through what a connection takes, we withdraw.
+
+/// What open connections and waits on them call.
+private let connectionCalls: InlineArray<7, Int32> = [
+    SYS_sendto, SYS_recvfrom, SYS_ppoll, SYS_epoll_pwait, SYS_sched_yield, SYS_gettid, SYS_madvise,
+]
+
+/// What making one takes at either end, and what comes at its end; and three of which filters look at arguments.
+private let setUpCalls: InlineArray<20, Int32> = [
+    SYS_connect, SYS_bind, SYS_listen, SYS_accept4, SYS_getsockopt, SYS_getsockname, SYS_sendmsg, SYS_recvmsg,
+    SYS_memfd_create, SYS_ftruncate, SYS_fallocate, SYS_fstat, SYS_fstatfs, SYS_fcntl, SYS_dup3, SYS_close,
+    SYS_prlimit64, SYS_munmap, SYS_openat, SYS_epoll_ctl,
+]
+/// What starting a relay takes, and asking whether the holder of a lock still lives.
+private let relayCalls: InlineArray<4, Int32> = [SYS_socketpair, SYS_clone, SYS_wait4, SYS_dup3]
+private let probeCalls: InlineArray<3, Int32> = [SYS_kill, SYS_openat, SYS_read]
+private let setUpWithArguments: InlineArray<3, SystemCallFilter.Call> = [
+    SystemCallFilter.Call(SYS_socket, UInt64(AF_UNIX), UInt64(5 | Flag.closeOnExec | Flag.nonBlock), 0, 0),
+    SystemCallFilter.Call(SYS_socket, 16 /* AF_NETLINK */, UInt64(3 | Flag.closeOnExec), 4, 0),
+    // Shared memory that is read and written.
+    SystemCallFilter.Call(SYS_mmap, 0, 4096, 3, 1),
+]
+
+extension SystemCallFilter {
+    /// Whether open connections work on behind it.
+    fileprivate var allowsConnections: Bool {
+        for index in 0..<connectionCalls.count where answer(Call(connectionCalls[index])) != .allows { return false }
+        return true
+    }
+
+    /// None of the calls ends the program.
+    fileprivate func isSafe<let count: Int>(_ calls: InlineArray<count, Int32>) -> Bool {
+        for index in 0..<count where answer(Call(calls[index])) == .ends { return false }
+        return true
+    }
+
+    /// Whether making a connection is safe: a call that fails is, and leads to TCP.
+    fileprivate var allowsSetUp: Bool {
+        guard isSafe(setUpCalls) else { return false }
+        for index in 0..<setUpWithArguments.count where answer(setUpWithArguments[index]) == .ends { return false }
+        return true
+    }
+}
+
+/// Before the kernel gets the filter.
+func confine(_ filter: SystemCallFilter) {
+    unsafe process.table.settleNow(ending: true)
+    unsafe process.isConfined = true
+    guard unsafe descriptorTable != nil || rules.enabled else { return }
+    if !filter.isSafe(probeCalls) { unsafe process.mayProbe = false }
+    if !filter.allowsConnections { withdraw() }
+    if !filter.isSafe(relayCalls) { unsafe process.mayRelay = false }
+    if !filter.allowsSetUp {
+        unsafe process.maySetUp = false
+        leaveListeners()
+    }
+}
+
+/// Everything is the kernel's from now on: connections go on through relays, whose streams are ordinary sockets.
+private func withdraw() {
+    unsafe rules.enabled = false
+    unsafe process.maySetUp = false
+    leaveListeners()
+    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { handOver(number, entry(number)) }
+    unsafe forEachSet { set in unsafe withLock(set) { $0.restoreNested() } }
+    for number in 0..<programEnd where kind(entry(Int32(number))) != .endpoint { clearEntry(Int32(number)) }
+}
+
+/// Listeners have TCP alone from now on, in every process that holds them.
+private func leaveListeners() {
+    for number in 0..<Int32(programEnd) where kind(entry(number)) == .listener {
+        guard let socket = unsafe streamSocket(number), unsafe socket.pointee.hidden >= 0 && !socket.pointee.isSTP
+        else {
+            continue
+        }
+        unsafe leaveToTCP(number, socket)
+        unsafe stopTranslating(socket)
+    }
+}
+
+/// A relay's stream takes the end's place, under each of its numbers. Where there is no relay to be had, it stays.
+private func handOver(_ descriptor: Int32, _ word: UInt) {
+    let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+    guard let relay = startRelay(end, descriptor) else { return }
+    _ = sk_fcntl(relay.stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
+    for number in descriptor..<Int32(programEnd) where entry(number) == word {
+        let registrations = registrationsOf(number)
+        let closeOnExec = sk_fcntl(number, F_GETFD, 0) & 1 != 0
+        _ = replace(number) { Int32(sk_dup3(relay.stream, number, closeOnExec ? Flag.closeOnExec : 0)) }
+        replay(registrations, number, end)
+    }
+    relay.begin()
+    _ = sk_close(relay.stream)
+}
+
+private typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> Int32
+
+/// The function behind ours, found at the start.
+nonisolated(unsafe) private var nextControl: Control? = nil
+
+@section(".init_array") @used
+let findControl: @convention(c) () -> Void = {
+    if let next = unsafe sk_next_symbol("prctl") { unsafe nextControl = unsafe unsafeBitCast(next, to: Control.self) }
+}
+
+@c(prctl) public func hookProcessControl(
+    _ option: Int32, _ second: UInt, _ third: UInt, _ fourth: UInt, _ fifth: UInt
+) -> Int32 {
+    if option == 22 /* PR_SET_SECCOMP */ {
+        // Mode 1 is the strict one, mode 2 has a program.
+        unsafe confine(SystemCallFilter(program: second == 2 ? UnsafeRawPointer(bitPattern: third) : nil))
+    } else if option == 38 /* PR_SET_NO_NEW_PRIVS */ {
+        // A filter may come past the hooks.
+        unsafe process.table.settleNow(ending: true)
+        unsafe process.isConfined = true
+    }
+    if let next = unsafe nextControl { return next(option, second, third, fourth, fifth) }
+    let words = (
+        Int(bitPattern: second), Int(bitPattern: third), Int(bitPattern: fourth), Int(bitPattern: fifth)
+    )
+    return Int32(finish(sk_syscall6(Int(SYS_prctl), Int(option), words.0, words.1, words.2, words.3, 0)))
+}
+
+/// The C library has no function for seccomp(2): programs and libseccomp call it so.
+@c(syscall) public func hookSystemCall(
+    _ number: Int, _ first: Int, _ second: Int, _ third: Int, _ fourth: Int, _ fifth: Int, _ sixth: Int
+) -> Int {
+    if number == Int(SYS_seccomp) && (first == 0 || first == 1) {
+        unsafe confine(SystemCallFilter(program: first == 1 ? UnsafeRawPointer(bitPattern: third) : nil))
+    }
+    return finish(sk_syscall6(number, first, second, third, fourth, fifth, sixth))
+}
