@@ -78,7 +78,7 @@ private func leaveListeners() {
             continue
         }
         unsafe leaveToTCP(number, socket)
-        unsafe stopTranslating(socket)
+        unsafe stopTranslating(socket, .filtered)
     }
 }
 
@@ -123,14 +123,4 @@ let findControl: @convention(c) () -> Void = {
         Int(bitPattern: second), Int(bitPattern: third), Int(bitPattern: fourth), Int(bitPattern: fifth)
     )
     return Int32(finish(sk_syscall6(Int(SYS_prctl), Int(option), words.0, words.1, words.2, words.3, 0)))
-}
-
-/// The C library has no function for seccomp(2): programs and libseccomp call it so.
-@c(syscall) public func hookSystemCall(
-    _ number: Int, _ first: Int, _ second: Int, _ third: Int, _ fourth: Int, _ fifth: Int, _ sixth: Int
-) -> Int {
-    if number == Int(SYS_seccomp) && (first == 0 || first == 1) {
-        unsafe confine(SystemCallFilter(program: first == 1 ? UnsafeRawPointer(bitPattern: third) : nil))
-    }
-    return finish(sk_syscall6(number, first, second, third, fourth, fifth, sixth))
 }

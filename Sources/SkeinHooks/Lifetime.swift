@@ -212,7 +212,7 @@ private func moveHiddenAway(_ target: Int32) {
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
         if unsafe socket.pointee.hidden == target {
-            if moved < 0 { unsafe stopTranslating(socket) } else { unsafe socket.pointee.hidden = moved }
+            if moved < 0 { unsafe stopTranslating(socket, .noDescriptor) } else { unsafe socket.pointee.hidden = moved }
         }
         for index in unsafe 0..<socket.pointee.pendingCount where unsafe socket.pointee.pending[index] == target {
             unsafe socket.pointee.pending[index] = moved
@@ -359,6 +359,7 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
 /// set-up: then ours takes its locks after a program's own have theirs, which its threads hold around calls of ours.
 func watchForks() {
     sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() })
+    unsafe sk_watch_filters { unsafe confine(SystemCallFilter(program: $0)) }
     sk_watch_clones({ beforeFork() }, { afterQuietFork(inParentOf: $0) }, { afterForkInChild() })
 }
 

@@ -56,11 +56,8 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     }
     guard let bound = boundAddress(descriptor) else { return }
     guard unsafe rules.allows(bound) else { return unsafe recordListener(descriptor, socket, bound, .refusedByRule) }
-<<<<<<< HEAD
     if unsafe process.pools.isShort { return unsafe recordListener(descriptor, socket, bound, .noMemory) }
-=======
     guard unsafe process.maySetUp else { return unsafe recordListener(descriptor, socket, bound, .filtered) }
->>>>>>> dbdbc74 (Programs under seccomp: their filter is tried before the kernel gets it, and TCP is what is left)
     guard let cookie = cookie(of: descriptor) else {
         return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
@@ -408,11 +405,7 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Rea
         unsafe setEntry(visible, socket, .stream)
         unsafe showOwnBlocking(visible, socket)
     }
-<<<<<<< HEAD
     unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason)
-=======
-    unsafe recordListener(visible, socket, socket.pointee.bound4or6, process.maySetUp ? .handedOn : .filtered)
->>>>>>> dbdbc74 (Programs under seccomp: their filter is tried before the kernel gets it, and TCP is what is left)
 }
 
 private func finishAccept(

@@ -15,6 +15,7 @@ static struct {
     void (*in_parent)(int child);
     void (*in_child)(void);
 } watch;
+static void (*watch_filter)(const void *program);
 static system_call *next_system_call;
 static clone_call *next_clone;
 
@@ -26,6 +27,9 @@ void sk_watch_clones(void (*before)(void), void (*in_parent)(int), void (*in_chi
     next_clone = (clone_call *)dlsym(RTLD_NEXT, "clone");
     next_system_call = (system_call *)dlsym(RTLD_NEXT, "syscall");
 }
+
+__attribute__((visibility("hidden")))
+void sk_watch_filters(void (*filter)(const void *program)) { watch_filter = filter; }
 
 /* A process with memory of its own, as fork makes it; a stack beside it would be no place to return to. */
 static int copies(unsigned long flags, unsigned long stack) {
@@ -68,6 +72,8 @@ static long make_process(system_call *next, long number, long a, long b, long c,
 EXPORTED system_call hook_syscall __asm__("syscall");
 long hook_syscall(long number, long a, long b, long c, long d, long e, long f) {
     system_call *next = next_system_call ? next_system_call : call_directly;
+    // The C library has no function for it: programs and libseccomp call it so.
+    if (number == SYS_seccomp && watch_filter && (a == 0 || a == 1)) watch_filter(a == 1 ? (const void *)c : NULL);
     if (watch.before && makes_process(number, a, b)) return make_process(next, number, a, b, c, d, e);
     // A jump: what is made with a stack of its own finds nothing of this function there to return through.
     __attribute__((musttail)) return next(number, a, b, c, d, e, f);

@@ -54,3 +54,27 @@ def not_here(reason):
     """Ends the case: it can't run on this machine."""
     print(reason)
     sys.exit(NOT_HERE)
+
+
+def exactly(connection, count):
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def connect(listener):
+    client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+    server, _ = listener.accept()
+    server.settimeout(WATCHDOG)
+    return client, server
+
+
+def echoes(client, server):
+    client.sendall(b"there")
+    expect(exactly(server, 5), b"there")
+    server.sendall(b"back")
+    expect(exactly(client, 4), b"back")

@@ -21,6 +21,8 @@ from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, p
 import addresses_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
 import past_hooks  # noqa: E402,F401
+import filters  # noqa: E402,F401
+import limits  # noqa: E402,F401
 import ports  # noqa: E402,F401
 import shells  # noqa: E402,F401
 

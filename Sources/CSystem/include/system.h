@@ -586,6 +586,8 @@ static inline void sk_at_fork(void (*before)(void), void (*in_parent)(void), voi
 }
 
 /* And these around every other making of a process (clone.c); `in_parent` gets its result. */
+/* `filter` is told of each filter that seccomp(2) enters before the kernel is; NULL for the strict mode. */
+void sk_watch_filters(void (*filter)(const void *program));
 void sk_watch_clones(void (*before)(void), void (*in_parent)(int child), void (*in_child)(void));
 
 static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
