@@ -21,7 +21,7 @@ package enum Reason: UInt32 {
     case none = 0
     case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
     case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
-    case optionSet, clientOverTCP, handedOn, filtered
+    case optionSet, clientOverTCP, handedOn, filtered, shortHandedOn
 
     /// One sentence for `skein why`.
     package var text: StaticString {
@@ -46,6 +46,7 @@ package enum Reason: UInt32 {
         case .clientOverTCP: "the client came over TCP: it does not run under skein, or fell back itself"
         case .handedOn: "the listener was handed to a program that does not run under skein"
         case .filtered: "a seccomp filter of the program forbids what it takes"
+        case .shortHandedOn: "its process hands short connections on to others, which is faster over TCP"
         }
     }
 }
@@ -267,12 +268,18 @@ package func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
             place.pool, slot: place.slot, end: end, generation: place.generation, reusable: false)
         return nil
     }
+    guard let made = makeEndpoint(place, end: end, block: block) else { return nil }
+    block.store32(Block.holders, 1)
+    return made
+}
+
+/// The end with that private block. Call under the process lock.
+func makeEndpoint(_ place: PoolSet.Place, end: Int, block: SharedMemory) -> Endpoint? {
     let slot = unsafe process.pools[place.pool].slot(place.slot)
     let state = unsafe LocalState(
         slot: slot.base, block: block.base, end: end, pool: place.pool, slotIndex: place.slot,
         generation: place.generation, record: process.table.claim())
     guard let local = unsafe localStates.take(state) else { return nil }
-    block.store32(Block.holders, 1)
     return unsafe Endpoint(local)
 }
 
@@ -294,7 +301,8 @@ extension Endpoint {
             unsafe process.table.give(local.pointee.record)
             unsafe local.pointee.wasAlone = last && !shared
             unsafe local.pointee.wasConnected = connected
-            if sk_is_single_threaded() != 0 { return giveBack() }
+            // Threads of others may still look at what was handed on.
+            if sk_is_single_threaded() != 0 && !has(EndFlag.passed) { return giveBack() }
             unsafe local.pointee.released = sk_now_coarse()
             unsafe departed.append(local)
             while let oldest = unsafe departed.first, unsafe sk_now_coarse() &- oldest.pointee.released > departureTime
@@ -313,6 +321,7 @@ extension Endpoint {
         unsafe process.pools.release(
             local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
             reusable: local.pointee.wasAlone && local.pointee.wasConnected)
+        unsafe process.blocks.release(block)
         if unsafe local.pointee.wasAlone {
             unsafe process.blocks.give(block)
         } else {

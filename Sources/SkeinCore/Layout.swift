@@ -146,4 +146,7 @@ package enum EndFlag {
     /// A lone sleeper had to be woken by shutting the Unix socket for reading: no bell comes any more, and
     /// waits look again after a while.
     package static let deaf: UInt32 = 8192
+    /// Handed on: processes that are no forks of each other hold this end, or did. Unlike after a fork each of
+    /// them is counted, so the last one knows that it is.
+    package static let passed: UInt32 = 16384
 }

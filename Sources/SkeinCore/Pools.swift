@@ -10,8 +10,8 @@ package struct Pool {
     package var first: Int32 = 0
     /// The client's copy of the memfd, hidden; -1 in the process that accepted.
     package var descriptor: Int32 = -1
-    /// The accepting process's copy of the memfd, kept only where a connection may be given away
-    /// (`ProcessState.keepsMemory`); -1 else.
+    /// The accepting process's copy of the memfd, for a connection that is handed on or given away; -1 where
+    /// there are too many (`ProcessState.keepsMemory`).
     package var kept: Int32 = -1
     package var inode: UInt64 = 0
     package var device: UInt64 = 0
@@ -32,6 +32,8 @@ package struct Pool {
 
     package init() {}
 
+    /// This process's copy of the memfd; -1 for none.
+    package var memory: Int32 { descriptor >= 0 ? descriptor : kept }
     package var size: Int { Layout.poolHeader + Int(slots) * Layout.slotStride }
     package var header: SharedMemory { unsafe SharedMemory(unsafe base!) }
     package func slot(_ index: Int32) -> SharedMemory {
@@ -120,17 +122,12 @@ package struct PoolSet {
         guard let index = vacancy() else { return nil }
         var pool = Pool()
         pool.slots = slots
-        let made = unsafe sk_memfd_create("skein", UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING))
-        let descriptor = made < 0 ? Int32(made) : hide(Int32(made))
+        let descriptor = makeSealedMemory(size: pool.size)
         guard descriptor >= 0 else {
             if descriptor == -EMFILE { lack = .noDescriptor }
             return nil
         }
-        let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
-        // Past RLIMIT_FSIZE the growth of a memfd is a signal.
-        guard fileSizeLimit() >= UInt64(pool.size), sk_ftruncate(descriptor, pool.size) == 0,
-            sk_fcntl(descriptor, Int32(F_ADD_SEALS_), sealed) == 0,
-            let base = unsafe mapWhole(pool.size, descriptor),
+        guard let base = unsafe mapWhole(pool.size, descriptor),
             let generations = unsafe allocate(Pool.generationsSize)
         else {
             _ = sk_close(descriptor)
@@ -170,13 +167,8 @@ package struct PoolSet {
                 return .pool(index)
             }
         }
-        let sealed = Int(F_SEAL_SHRINK_ | F_SEAL_GROW_ | F_SEAL_SEAL_)
-        var system = statfs()
-        let size = Int(status.st_size) - Layout.poolHeader
-        // Sealed against our writing, it could not be mapped either.
-        guard sk_fcntl(descriptor, Int32(F_GET_SEALS_), 0) & (sealed | F_SEAL_WRITES) == sealed,
-            unsafe sk_fstatfs(descriptor, &system) == 0, system.f_type == 0x0102_1994 /* TMPFS_MAGIC */,
-            size > 0, size % Layout.slotStride == 0, size / Layout.slotStride <= Layout.poolMaximumSlots,
+        guard let whole = sealedSize(of: descriptor), case let size = whole - Layout.poolHeader, size > 0,
+            size % Layout.slotStride == 0, size / Layout.slotStride <= Layout.poolMaximumSlots,
             slot >= 0, Int(slot) < size / Layout.slotStride
         else { return .refused }
         guard let index = vacancy() else { return .noMemory }
@@ -192,13 +184,32 @@ package struct PoolSet {
             unsafe pool.base = unsafe mapOne(slot, descriptor)
         }
         guard unsafe pool.base != nil else { return .noMemory }
-        if unsafe process.keepsMemory {
+        if unsafe process.keepsMemory || keptCount() < PoolSet.keptAtMost() {
             pool.kept = hiddenCopy(of: descriptor)
             if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
         }
         unsafe pool.owner = process.descent
         unsafe pools![Int(index)] = pool
         return .pool(index)
+    }
+
+    private func keptCount() -> Int {
+        var total = 0
+        for index in 0..<Int(count) where unsafe pools![index].kept >= 0 { total += 1 }
+        return total
+    }
+
+    /// Copies of clients' memory count against the program's limit of descriptors: an eighth of it at most.
+    private static func keptAtMost() -> Int { min(descriptorLimit() / 8, 256) }
+
+    /// For a relay that has been forked: no memory of its maker's connections is held on to.
+    package mutating func unmapAll() {
+        for index in 0..<Int(count) {
+            let pool = unsafe pools![index]
+            if let base = unsafe pool.base { unsafe _ = sk_munmap(base, pool.size) }
+        }
+        if let reserve = unsafe reserve { unsafe _ = sk_munmap(reserve, PoolSet.reserveSize) }
+        self = PoolSet()
     }
 
     package mutating func use(_ index: Int32) { unsafe pools![Int(index)].live += 1 }
@@ -321,12 +332,3 @@ package struct PoolSet {
         return count - 1
     }
 }
-
-// The C headers' macros and enumerations of these differ between systems' headers; the numbers do not.
-let F_ADD_SEALS_ = 1033
-private let F_GET_SEALS_ = 1034
-let F_SEAL_SEAL_ = 1
-let F_SEAL_SHRINK_ = 2
-private let F_SEAL_GROW_ = 4
-/// F_SEAL_WRITE and F_SEAL_FUTURE_WRITE.
-private let F_SEAL_WRITES = 8 | 16

@@ -13,9 +13,9 @@ package struct ProcessState {
     package var processors = 1
     package var spinPolicy = Spin.Policy.adaptive
     package var pools = PoolSet()
-    package var blocks = BlockArena()
+    package var blocks = BlockArenas()
     package var table = SocketTable()
-    /// This process may give connections away, and needs their memory's descriptor for it.
+    /// This process gives connections away, and keeps every descriptor of their memory for it.
     package var keepsMemory = false
     /// The names of this host and of its group, as STP addresses show them; NUL-terminated.
     package var group = InlineArray<16, UInt8>(repeating: 0)
@@ -115,13 +115,18 @@ package func hide(_ descriptor: Int32) -> Int32 {
     return moved
 }
 
-/// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
-package func hiddenCopy(of descriptor: Int32) -> Int32 {
+/// How many descriptors the process may have.
+package func descriptorLimit() -> Int {
     var limits: (UInt64, UInt64) = (0, 0)
     _ = unsafe withUnsafeMutableBytes(of: &limits) {
         unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
     }
-    let soft = Int(min(limits.0, 1 << 20))
+    return Int(min(limits.0, 1 << 20))
+}
+
+/// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
+package func hiddenCopy(of descriptor: Int32) -> Int32 {
+    let soft = descriptorLimit()
     guard soft >= tightLimit else { return -Int32(EMFILE) }
     var base = soft > 512 ? soft - 192 : soft - soft / 4
     while base > 2 {

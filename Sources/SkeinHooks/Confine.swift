@@ -15,8 +15,11 @@ private let setUpCalls: InlineArray<20, Int32> = [
     SYS_memfd_create, SYS_ftruncate, SYS_fallocate, SYS_fstat, SYS_fstatfs, SYS_fcntl, SYS_dup3, SYS_close,
     SYS_prlimit64, SYS_munmap, SYS_openat, SYS_epoll_ctl,
 ]
-/// What starting a relay takes, and asking whether the holder of a lock still lives.
-private let relayCalls: InlineArray<4, Int32> = [SYS_socketpair, SYS_clone, SYS_wait4, SYS_dup3]
+/// What starting a relay and handing an end to it takes, and asking whether the holder of a lock still lives.
+private let relayCalls: InlineArray<13, Int32> = [
+    SYS_socketpair, SYS_clone, SYS_wait4, SYS_dup3, SYS_socket, SYS_bind, SYS_listen, SYS_connect, SYS_accept4,
+    SYS_getsockopt, SYS_sendmsg, SYS_fcntl, SYS_close,
+]
 private let probeCalls: InlineArray<3, Int32> = [SYS_kill, SYS_openat, SYS_read]
 private let setUpWithArguments: InlineArray<3, SystemCallFilter.Call> = [
     SystemCallFilter.Call(SYS_socket, UInt64(AF_UNIX), UInt64(5 | Flag.closeOnExec | Flag.nonBlock), 0, 0),
@@ -65,7 +68,7 @@ private func withdraw() {
     unsafe rules.enabled = false
     unsafe process.maySetUp = false
     leaveListeners()
-    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { handOver(number, entry(number)) }
+    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { withdraw(number, entry(number)) }
     unsafe forEachSet { set in unsafe withLock(set) { $0.restoreNested() } }
     for number in 0..<programEnd where kind(entry(Int32(number))) != .endpoint { clearEntry(Int32(number)) }
 }
@@ -83,18 +86,17 @@ private func leaveListeners() {
 }
 
 /// A relay's stream takes the end's place, under each of its numbers. Where there is no relay to be had, it stays.
-private func handOver(_ descriptor: Int32, _ word: UInt) {
+private func withdraw(_ descriptor: Int32, _ word: UInt) {
     let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
-    guard let relay = startRelay(end, descriptor) else { return }
-    _ = sk_fcntl(relay.stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
+    guard let stream = handOver(end, descriptor) else { return }
+    _ = sk_fcntl(stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
     for number in descriptor..<Int32(programEnd) where entry(number) == word {
         let registrations = registrationsOf(number)
         let closeOnExec = sk_fcntl(number, F_GETFD, 0) & 1 != 0
-        _ = replace(number) { Int32(sk_dup3(relay.stream, number, closeOnExec ? Flag.closeOnExec : 0)) }
+        _ = replace(number) { Int32(sk_dup3(stream, number, closeOnExec ? Flag.closeOnExec : 0)) }
         replay(registrations, number, end)
     }
-    relay.begin()
-    _ = sk_close(relay.stream)
+    _ = sk_close(stream)
 }
 
 private typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> Int32

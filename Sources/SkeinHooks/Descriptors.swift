@@ -118,6 +118,8 @@ struct StreamSocket {
     var promised = false
     /// The hidden one was shut, by a process that passed the listener on to a program without us.
     var hiddenIsShut = false
+    /// Why it was.
+    var leavesFor = Reason.handedOn
     /// Whether the hidden queue is asked first.
     var turn = true
     /// Connections accepted from one queue without a look at the other.

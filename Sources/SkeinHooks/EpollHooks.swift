@@ -293,6 +293,9 @@ func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
     }
 }
 
+/// For a relay that has been forked: its maker's sets are none of its own.
+func forgetSets() { unsafe firstSet = nil }
+
 func forEachSet(_ body: (UnsafeMutablePointer<EpollSet>) -> Void) {
     var link = unsafe firstSet
     while let current = unsafe link {

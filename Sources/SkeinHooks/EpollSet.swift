@@ -341,7 +341,7 @@ extension EpollSet {
 
     private mutating func forget(_ local: UnsafeMutablePointer<LocalState>, at index: Int) {
         guard unsafe members![index].kind == .endpoint && members![index].local == local else { return }
-        let shared = unsafe Endpoint(local).has(EndFlag.forked) && isOurs
+        let shared = unsafe Endpoint(local).has(EndFlag.forked | EndFlag.passed) && isOurs
         if remove(index, fromKernel: shared) != 0 { _ = remove(index, fromKernel: false) }
     }
 

@@ -10,18 +10,76 @@ private typealias ExecuteDescriptorCall = @convention(c) (Int32, Strings?, Strin
 
 // MARK: exec
 
-/// What an exec has put in place of endpoints, to be undone if it fails.
+/// What an exec has put in place of one number, to be undone if it fails.
+private struct Departure {
+    var number: Int32
+    /// A copy of the end's own descriptor; -1 where the number was only kept from the new program, because no
+    /// relay could be had.
+    var original: Int32
+    /// Its entry in the table.
+    var word: UInt
+}
+
+/// All of them, and the gate at which the relay waits for the exec.
+@safe
 private struct Departures {
-    static let maximum = 64
-    var count = 0
-    var replaced = InlineArray<64, Int32>(repeating: -1)
-    var originals = InlineArray<64, Int32>(repeating: -1)
-    var words = InlineArray<64, UInt>(repeating: 0)
-    var relays = InlineArray<64, Int32>(repeating: -1)
-    var gates = InlineArray<64, Int32>(repeating: -1)
-    /// Those for which no relay could be had: the new program doesn't get them.
-    var barred = InlineArray<64, Int32>(repeating: -1)
-    var barredCount = 0
+    private let list: UnsafeMutablePointer<Departure>
+    /// Another thread may make more ends meanwhile.
+    private let room: Int
+    private var count = 0
+    private let gate: Gate?
+
+    init(_ memory: UnsafeMutableRawPointer, room: Int) {
+        self.room = room
+        unsafe list = unsafe memory.bindMemory(to: Departure.self, capacity: room)
+        gate = room > 0 ? Gate() : nil
+    }
+
+    /// The new program gets the relay's stream under this number.
+    mutating func leave(_ number: Int32, _ word: UInt) {
+        guard count < room else { return }
+        let original = hiddenCopy(of: number)
+        let departure = Departure(number: number, original: original, word: word)
+        if original >= 0 && replace(number, word) {
+            clearEntry(number)
+            unsafe list[count] = departure
+        } else {
+            // Better none than one that says nothing but end of file.
+            if original >= 0 { _ = sk_close(original) }
+            _ = sk_fcntl(number, F_SETFD, 1)
+            unsafe list[count] = Departure(number: number, original: -1, word: word)
+        }
+        count += 1
+    }
+
+    private func replace(_ number: Int32, _ word: UInt) -> Bool {
+        // Several numbers of one end share one stream.
+        for index in 0..<count where unsafe list[index].word == word && list[index].original >= 0 {
+            return unsafe sk_dup3(list[index].number, number, 0) >= 0
+        }
+        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+        guard let gate, let stream = handOver(end, number, gate: gate.inner) else { return false }
+        defer { _ = sk_close(stream) }
+        return sk_dup3(stream, number, 0) >= 0
+    }
+
+    /// From here on the relay begins when the exec has closed what is close-on-exec.
+    func closeGate() { gate?.closeInner() }
+
+    /// The exec failed.
+    func comeBack() {
+        for index in 0..<count {
+            let departure = unsafe list[index]
+            if departure.original >= 0 {
+                _ = sk_dup3(departure.original, departure.number, 0)
+                _ = sk_close(departure.original)
+                unsafe setEntry(departure.number, UnsafeRawPointer(bitPattern: departure.word & ~7), .endpoint)
+            } else {
+                _ = sk_fcntl(departure.number, F_SETFD, 0)
+            }
+        }
+        gate?.say(Gate.Word.neverMind)
+    }
 }
 
 /// Runs an exec with every endpoint that the new image inherits replaced by a relay's stream. `exec` gets
@@ -29,68 +87,36 @@ private struct Departures {
 private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
     // Searching for a program means failing many times: nothing is started for that.
     guard let table = unsafe descriptorTable, program.canBeExecuted() else { return unsafe exec(environment) }
-    var left = Departures()
-    for number in 0..<programEnd {
-        let word = unsafe table[number].load(ordering: .relaxed)
-        guard word & 7 == Kind.endpoint.rawValue, isInherited(Int32(number)) else { continue }
-        if left.count < Departures.maximum && leave(Int32(number), word, &left) { continue }
-        // Better none than one that says nothing but end of file.
-        _ = sk_fcntl(Int32(number), F_SETFD, 1)
-        if left.barredCount < Departures.maximum {
-            left.barred[left.barredCount] = Int32(number)
-            left.barredCount += 1
+    var room = 0
+    for number in 0..<programEnd where isLeaving(Int32(number)) { room += 1 }
+    let result = unsafe withScratch(words: room * (MemoryLayout<Departure>.stride / 8) + 1) { memory in
+        var left = unsafe Departures(memory, room: room)
+        for number in 0..<programEnd where isLeaving(Int32(number)) {
+            unsafe left.leave(Int32(number), table[number].load(ordering: .relaxed))
         }
+        left.closeGate()
+        unsafe process.table.settleNow(ending: true)
+        let result = unsafe withHeirs(of: program, environment, number: { isInherited($0) ? $0 : -1 }) {
+            heirs, environment in
+            heirs.setInherited(true)
+            let result = unsafe exec(environment)
+            heirs.setInherited(false)
+            return result
+        }
+        let error = sk_errno()
+        left.comeBack()
+        sk_set_errno(error)
+        return Int(result)
     }
-    unsafe process.table.settleNow(ending: true)
-    let result = unsafe withHeirs(of: program, environment, number: { isInherited($0) ? $0 : -1 }) {
-        heirs, environment in
-        heirs.setInherited(true)
-        let result = unsafe exec(environment)
-        heirs.setInherited(false)
-        return result
-    }
-    let error = sk_errno()
-    for index in 0..<left.count { comeBack(index, &left) }
-    for index in 0..<left.barredCount { _ = sk_fcntl(left.barred[index], F_SETFD, 0) }
-    sk_set_errno(error)
-    return result
+    // No memory for the list: as exec says it.
+    return result == -Int(ENOMEM) ? Int32(finish(result)) : Int32(result)
+}
+
+private func isLeaving(_ number: Int32) -> Bool {
+    entry(number) & 7 == Kind.endpoint.rawValue && isInherited(number)
 }
 
 func isInherited(_ descriptor: Int32) -> Bool { sk_fcntl(descriptor, F_GETFD, 0) & 1 == 0 }
-
-private func leave(_ number: Int32, _ word: UInt, _ left: inout Departures) -> Bool {
-    var stream: Int32 = -1
-    var gate: Int32 = -1
-    // Several numbers of one end share one relay.
-    for earlier in 0..<left.count where left.words[earlier] == word { stream = left.relays[earlier] }
-    if stream < 0 {
-        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
-        guard let relay = startRelay(end, number) else { return false }
-        stream = hide(relay.stream)
-        gate = hide(relay.gate)
-    }
-    let original = hiddenCopy(of: number)
-    guard stream >= 0, original >= 0, sk_dup3(stream, number, 0) >= 0 else {
-        if gate >= 0 { Relay(stream: stream, gate: gate).callBack() }
-        if original >= 0 { _ = sk_close(original) }
-        return false
-    }
-    clearEntry(number)
-    left.replaced[left.count] = number
-    left.originals[left.count] = original
-    left.words[left.count] = word
-    left.relays[left.count] = stream
-    left.gates[left.count] = gate
-    left.count += 1
-    return true
-}
-
-private func comeBack(_ index: Int, _ left: inout Departures) {
-    _ = sk_dup3(left.originals[index], left.replaced[index], 0)
-    _ = sk_close(left.originals[index])
-    unsafe setEntry(left.replaced[index], UnsafeRawPointer(bitPattern: left.words[index] & ~7), .endpoint)
-    if left.gates[index] >= 0 { Relay(stream: left.relays[index], gate: left.gates[index]).callBack() }
-}
 
 @c(execve) public func hookExecute(
     _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
@@ -134,56 +160,88 @@ private func spawn(
     _ program: Program, _ actions: SpawnActions?, _ environment: Strings?,
     _ call: (SpawnActions?, Strings?) -> Int32
 ) -> Int32 {
-    guard let table = unsafe descriptorTable else { return unsafe call(actions, environment) }
+    if unsafe descriptorTable == nil { return unsafe call(actions, environment) }
     var own = unsafe posix_spawn_file_actions_t()
     guard unsafe sk_spawn_begin(&own, actions) == 0 else { return unsafe call(actions, environment) }
     defer { unsafe _ = posix_spawn_file_actions_destroy(&own) }
-    var relays = InlineArray<64, Int32>(repeating: -1)
-    var gates = InlineArray<64, Int32>(repeating: -1)
-    /// Numbers that exec would have closed.
-    var closing = InlineArray<64, Int32>(repeating: -1)
-    var count = 0
-    for number in 0..<programEnd {
-        let word = unsafe table[number].load(ordering: .relaxed)
-        let descriptor = Int32(number)
-        guard word & 7 == Kind.endpoint.rawValue else { continue }
-        let inherited = isInherited(descriptor)
-        guard unsafe inherited || sk_spawn_target(actions, descriptor) >= 0 else { continue }
-        guard count < 64, let end = endpoint(descriptor), let relay = startRelay(end, descriptor) else {
+    var room = 0
+    for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) { room += 1 }
+    let result = unsafe withScratch(words: room + 1) { memory in
+        var left = unsafe SpawnDepartures(memory, room: room, actions)
+        for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) {
+            unsafe left.leave(Int32(number), &own)
+        }
+        let result = unsafe withHeirs(
+            of: program, environment,
+            number: {
+                let target = unsafe sk_spawn_target(actions, $0)
+                return target >= 0 ? target : isInherited($0) ? $0 : -1
+            }
+        ) { heirs, environment in
+            heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
+            guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
+            unsafe left.closeInChild(&own)
+            return unsafe call(&own, environment)
+        }
+        left.finish(spawned: result == 0)
+        return Int(result)
+    }
+    return Int32(result < 0 ? -result : result)
+}
+
+/// Whether a child gets the end with that number.
+private func isSpawning(_ number: Int32, _ actions: SpawnActions?) -> Bool {
+    guard entry(number) & 7 == Kind.endpoint.rawValue else { return false }
+    return unsafe isInherited(number) || sk_spawn_target(actions, number) >= 0
+}
+
+/// The relay's streams that a child is to get.
+@safe
+private struct SpawnDepartures {
+    private struct Departure {
+        var stream: Int32
+        /// A number that exec would have closed; -1 for none.
+        var closing: Int32
+    }
+    private let list: UnsafeMutablePointer<Departure>
+    private let room: Int
+    private var count = 0
+    private let gate: Gate?
+    private let actions: SpawnActions?
+
+    init(_ memory: UnsafeMutableRawPointer, room: Int, _ actions: SpawnActions?) {
+        unsafe list = unsafe memory.bindMemory(to: Departure.self, capacity: room)
+        self.room = room
+        gate = room > 0 ? Gate() : nil
+        unsafe self.actions = unsafe actions
+    }
+
+    mutating func leave(_ number: Int32, _ own: inout posix_spawn_file_actions_t) {
+        guard count < room, let gate, let end = endpoint(number),
+            let stream = handOver(end, number, gate: gate.inner)
+        else {
             // Better none than one that says nothing but end of file.
-            unsafe _ = posix_spawn_file_actions_addclose(&own, descriptor)
-            continue
+            unsafe _ = posix_spawn_file_actions_addclose(&own, number)
+            return
         }
-        relays[count] = relay.stream
-        gates[count] = relay.gate
-        closing[count] = unsafe inherited || sk_spawn_replaces(actions, descriptor) != 0 ? -1 : descriptor
+        let stays = unsafe isInherited(number) || sk_spawn_replaces(actions, number) != 0
+        unsafe list[count] = Departure(stream: stream, closing: stays ? -1 : number)
         count += 1
-        unsafe _ = posix_spawn_file_actions_adddup2(&own, relay.stream, descriptor)
+        unsafe _ = posix_spawn_file_actions_adddup2(&own, stream, number)
     }
-    let result = unsafe withHeirs(
-        of: program, environment,
-        number: {
-            let target = unsafe sk_spawn_target(actions, $0)
-            return target >= 0 ? target : isInherited($0) ? $0 : -1
-        }
-    ) { heirs, environment in
-        heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
-        guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
-        for index in 0..<count where closing[index] >= 0 {
-            unsafe _ = posix_spawn_file_actions_addclose(&own, closing[index])
-        }
-        return unsafe call(&own, environment)
-    }
-    for index in 0..<count {
-        let relay = Relay(stream: relays[index], gate: gates[index])
-        if result == 0 {
-            relay.begin()
-            _ = sk_close(relay.stream)
-        } else {
-            relay.callBack()
+
+    /// Behind the program's own actions.
+    func closeInChild(_ own: inout posix_spawn_file_actions_t) {
+        for index in 0..<count where unsafe list[index].closing >= 0 {
+            unsafe _ = posix_spawn_file_actions_addclose(&own, list[index].closing)
         }
     }
-    return result
+
+    func finish(spawned: Bool) {
+        for index in 0..<count { _ = unsafe sk_close(list[index].stream) }
+        gate?.closeInner()
+        gate?.say(spawned ? Gate.Word.go : Gate.Word.neverMind)
+    }
 }
 
 @c(posix_spawn) public func hookSpawn(

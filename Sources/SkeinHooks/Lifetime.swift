@@ -200,7 +200,9 @@ private func moveHiddenAway(_ target: Int32) {
     if moved >= 0 { setEntry(moved, nil, .hidden) }
     withProcessLock {
         unsafe process.pools.moved(target, to: moved)
+        unsafe process.blocks.moved(target, to: moved)
         unsafe process.table.moved(target, to: moved)
+        unsafe relayLink.moved(target, to: moved)
     }
     for number in 0..<programEnd {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
@@ -393,6 +395,7 @@ private func afterForkInChild() {
     resetProcessLock()
     identifyProcess()
     forgetDeparted()
+    leaveRelayToParent()
     unsafe forEachSet { unsafe $0.pointee.forgetArms() }
     // What its parent armed stays the parent's.
     eachEnd { end in

@@ -2,15 +2,16 @@ import CSystem
 
 // SCM_RIGHTS: a descriptor of ours that is sent to another process.
 
-/// Sends a message whose control part has descriptors of ours: a stranger gets a relay's stream.
-func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) -> Int {
+/// Sends a message whose control part has descriptors of ours: who receives it gets a relay's stream.
+func sendWithStreams(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) -> Int {
     let length = unsafe Int(message.pointee.msg_controllen)
     guard let copy = unsafe malloc(max(length, 1)) else { return -Int(ENOMEM) }
     defer { unsafe free(copy) }
     unsafe memcpy(copy, message.pointee.msg_control, length)
     var changed = unsafe message.pointee
     unsafe changed.msg_control = unsafe copy
-    var streams = InlineArray<32, Int32>(repeating: -1)
+    // As many as the kernel passes in one message (SCM_MAX_FD).
+    var streams = InlineArray<253, Int32>(repeating: -1)
     var count = 0
     var control = unsafe sk_cmsg_first(&changed)
     while let header = unsafe control {
@@ -18,13 +19,13 @@ func sendWithRelays(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>
         for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
             if let listener = unsafe listener(numbers![index]) { unsafe leaveToTCP(numbers![index], listener) }
             guard let end = unsafe endpoint(numbers![index]) else { continue }
-            guard count < 32, let relay = unsafe startRelay(end, numbers![index]) else {
+            guard count < 253, let stream = unsafe handOver(end, numbers![index]) else {
                 for index in 0..<count { _ = sk_close(streams[index]) }
                 return -Int(EMFILE)
             }
-            relay.begin()
-            unsafe numbers![index] = relay.stream
-            streams[count] = relay.stream
+            noteHandedOn(end)
+            unsafe numbers![index] = stream
+            streams[count] = stream
             count += 1
         }
         unsafe control = unsafe sk_cmsg_next(&changed, header)

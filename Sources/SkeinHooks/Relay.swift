@@ -2,295 +2,214 @@ import CSystem
 import Synchronization
 
 // A connection that leaves for where the header may not be: a program that is executed, a stranger that
-// is sent the descriptor. A small process keeps the end and pumps between the rings and an ordinary Unix
-// stream socket, which the other side gets in the descriptor's place. The peer notices nothing.
+// is sent the descriptor. A small process, the relay, holds the end too and pumps between the rings and an
+// ordinary Unix stream socket, which the other side gets in the descriptor's place. The peer notices nothing.
+// A process has one relay, started when it first hands an end on, and reaches it through a hidden channel.
 
-/// A relay that has been started and may still be called back.
-struct Relay {
-    /// The stream that stands in for the end, close-on-exec.
-    var stream: Int32
-    /// Closed by an exec that succeeds, or told what to do by a byte of `Gate`.
-    var gate: Int32
+/// The way to this process's relay. Change it under the process lock.
+struct RelayLink {
+    /// Hidden; -1 where there is no relay.
+    var channel: Int32 = -1
+    /// The kernel's number of the channel's socket: a program may have closed the number past the hooks.
+    var socket: UInt64 = 0
+    /// Names the relay's listener.
+    var identity: UInt32 = 0
+
+    mutating func moved(_ from: Int32, to: Int32) {
+        if channel == from { channel = to }
+    }
+
+    fileprivate var isOurs: Bool { channel >= 0 && cookie(of: channel) == socket }
 }
 
-/// Starts a relay for the end behind `descriptor`; nil when the system refuses. It waits at its gate.
-func startRelay(_ end: Endpoint, _ descriptor: Int32) -> Relay? {
-    guard unsafe process.mayRelay, let pair = namedPair(relayName(end)) else { return nil }
-    var gate: (Int32, Int32) = (-1, -1)
-    let made = unsafe withUnsafeMutableBytes(of: &gate) {
-        unsafe sk_socketpair(AF_UNIX, 1 | Flag.closeOnExec, 0, $0.baseAddress!.assumingMemoryBound(to: Int32.self))
+nonisolated(unsafe) var relayLink = RelayLink()
+nonisolated(unsafe) private var streamSerial: UInt32 = 0
+
+/// In a forked child: it hands its ends on through a relay of its own.
+func leaveRelayToParent() {
+    let channel = unsafe relayLink.channel
+    if channel < 0 { return }
+    if unsafe relayLink.isOurs {
+        clearEntry(channel)
+        _ = sk_close(channel)
     }
-    guard made == 0 else {
-        _ = sk_close(pair.ours)
+    unsafe relayLink = RelayLink()
+}
+
+/// Hands the end behind `descriptor` to the relay. Returns the stream that stands for it, close-on-exec; nil
+/// when the system refuses. With a gate the relay waits for its word (`Gate`); without, it begins at once.
+func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? {
+    guard unsafe process.mayRelay else { return nil }
+    unsafe process.keepsMemory = true
+    guard var handOver = end.handOver() else { return nil }
+    // A relay that was killed is noticed here, and replaced.
+    for _ in 0..<2 {
+        guard let link = currentRelay(), let pair = namedPair(end, link.identity) else { return nil }
+        defer { _ = sk_close(pair.ours) }
+        guard let cookie = cookie(of: pair.theirs) else { return nil }
+        handOver.message.stream = cookie
+        // The relay is one more process with this end; counted before it knows.
+        end.block.add32(Block.holders, 1)
+        end.set(EndFlag.passed)
+        let descriptors: InlineArray<5, Int32> = [descriptor, pair.ours, handOver.pool, handOver.block, gate]
+        let sent = send(handOver.message, over: link.channel, descriptors, count: gate < 0 ? 4 : 5)
+        if sent == MemoryLayout<HandOver>.size { return pair.theirs }
+        end.block.subtract32(Block.holders, 1)
         _ = sk_close(pair.theirs)
+        guard sent == -Int(EPIPE) || sent == -Int(ECONNRESET) else { return nil }
+        forget(link)
+    }
+    return nil
+}
+
+/// Sends a message with the first `count` descriptors. Bytes sent, or minus the errno.
+func send(_ message: HandOver, over channel: Int32, _ descriptors: InlineArray<5, Int32>, count: Int32) -> Int {
+    var message = message
+    var descriptors = descriptors
+    return unsafe withUnsafeMutableBytes(of: &descriptors) { numbers in
+        while true {
+            let sent = unsafe sk_send_descriptors(
+                channel, &message, MemoryLayout<HandOver>.size,
+                numbers.baseAddress!.assumingMemoryBound(to: Int32.self), count,
+                Int32(truncatingIfNeeded: Flag.noSignal))
+            if sent != -Int(EINTR) { return sent }
+        }
+    }
+}
+
+/// A connected pair of stream sockets of which ours has a name, for the other's getpeername.
+private func namedPair(_ end: Endpoint, _ relay: UInt32) -> (ours: Int32, theirs: Int32)? {
+    guard let pair = socketPair(type: 1) else { return nil }
+    // Threads may have taken the same number.
+    for _ in 0..<8 {
+        unsafe streamSerial &+= 1
+        var name = unsafe relayName(end, relay: relay, serial: streamSerial)
+        if unsafe sk_bind(pair.0, &name.address, name.length) == 0 { return (pair.0, pair.1) }
+    }
+    _ = sk_close(pair.0)
+    _ = sk_close(pair.1)
+    return nil
+}
+
+/// A connected pair of Unix sockets, close-on-exec.
+private func socketPair(type: Int32) -> (Int32, Int32)? {
+    var pair: (Int32, Int32) = (-1, -1)
+    let made = unsafe withUnsafeMutableBytes(of: &pair) {
+        unsafe sk_socketpair(
+            AF_UNIX, type | Flag.closeOnExec, 0, $0.baseAddress!.assumingMemoryBound(to: Int32.self))
+    }
+    return made == 0 ? pair : nil
+}
+
+// MARK: - Starting the relay
+
+private func currentRelay() -> RelayLink? {
+    let link = withProcessLock { unsafe relayLink }
+    if link.isOurs { return link }
+    guard let started = startRelay() else { return nil }
+    return withProcessLock {
+        // Another thread may have started one meanwhile: that one serves, and this one ends.
+        if unsafe relayLink.isOurs {
+            clearEntry(started.channel)
+            _ = sk_close(started.channel)
+        } else {
+            unsafe relayLink = started
+        }
+        return unsafe relayLink
+    }
+}
+
+private func forget(_ link: RelayLink) {
+    withProcessLock {
+        guard unsafe relayLink.socket == link.socket else { return }
+        clearEntry(unsafe relayLink.channel)
+        _ = unsafe sk_close(relayLink.channel)
+        unsafe relayLink = RelayLink()
+    }
+}
+
+/// Makes the channel and the listener, and the process between them.
+private func startRelay() -> RelayLink? {
+    guard let pair = socketPair(type: 5) else { return nil }
+    defer { _ = sk_close(pair.0) }
+    guard let (listener, identity) = makeListener() else {
+        _ = sk_close(pair.1)
         return nil
     }
+    defer { _ = sk_close(listener) }
+    // A relay that is stopped holds its maker up for no longer than this, a descriptor.
+    var limit = timeval(tv_sec: 1, tv_usec: 0)
+    _ = unsafe sk_setsockopt(
+        pair.1, SOL_SOCKET, 21 /* SO_SNDTIMEO */, &limit, UInt32(MemoryLayout<timeval>.size))
     let generation = lockProcess()
-    end.block.add32(Block.holders, 1)
-    end.set(EndFlag.forked)
     // Neither child is the program's: no SIGCHLD, nothing for its wait to find.
     let first = sk_clone_silently()
     if first == 0 {
         if sk_clone_silently() == 0 {
             resetProcessLock()
-            runRelay(end, descriptor, pair.ours, gate.0)
+            runRelay(channel: pair.0, listener: listener)
         }
         sk_exit(0)
     }
     unlockProcess(generation)
-    _ = sk_close(pair.ours)
-    _ = sk_close(gate.0)
-    if first < 0 {
-        end.block.subtract32(Block.holders, 1)
-        _ = sk_close(pair.theirs)
-        _ = sk_close(gate.1)
+    if first > 0 { _ = sk_wait4(Int32(first), nil, 0x4000_0000 /* __WALL */) }
+    let channel = first > 0 ? hide(pair.1) : -1
+    guard channel >= 0, let cookie = cookie(of: channel) else {
+        if first <= 0 { _ = sk_close(pair.1) }
         return nil
     }
-    _ = sk_wait4(Int32(first), nil, 0x4000_0000 /* __WALL */)
-    return Relay(stream: pair.theirs, gate: gate.1)
+    setEntry(channel, nil, .hidden)
+    return RelayLink(channel: channel, socket: cookie, identity: identity)
 }
 
-/// A connected pair of stream sockets of which ours has a name, for the other's getpeername.
-private func namedPair(_ text: Text) -> (ours: Int32, theirs: Int32)? {
-    let name = HiddenName(text)
-    let listener = sk_socket(AF_UNIX, 1 | Flag.closeOnExec, 0)
-    guard listener >= 0 else { return nil }
-    defer { _ = sk_close(Int32(listener)) }
-    var address = name.address
-    guard unsafe sk_bind(Int32(listener), &address, name.length) == 0, sk_listen(Int32(listener), 1) == 0 else {
-        return nil
+private func makeListener() -> (descriptor: Int32, identity: UInt32)? {
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
+    guard made >= 0 else { return nil }
+    for _ in 0..<4 {
+        var identity: UInt32 = 0
+        _ = unsafe sk_getrandom(&identity, 4)
+        var name = relayListenerName(identity)
+        if unsafe sk_bind(Int32(made), &name.address, name.length) == 0 && sk_listen(Int32(made), 128) == 0 {
+            return (Int32(made), identity)
+        }
     }
-    let theirs = sk_socket(AF_UNIX, 1 | Flag.closeOnExec, 0)
-    guard theirs >= 0 else { return nil }
-    guard unsafe sk_connect(Int32(theirs), &address, name.length) == 0 else {
-        _ = sk_close(Int32(theirs))
-        return nil
-    }
-    let ours = sk_accept4(Int32(listener), nil, nil, Flag.closeOnExec)
-    guard ours >= 0 else {
-        _ = sk_close(Int32(theirs))
-        return nil
-    }
-    return (Int32(ours), Int32(theirs))
+    _ = sk_close(Int32(made))
+    return nil
 }
 
-/// What a relay is told at its gate. The end of file says that its maker is gone, by exec as a rule.
-private enum Gate {
-    /// Begin; the maker goes on, and holds the connection too.
-    static let go: UInt8 = 103
-    /// The exec failed.
-    static let neverMind: UInt8 = 120
-}
+// MARK: - The gate
 
-extension Relay {
-    /// The maker stays: it has passed the stream on.
-    func begin() { tell(Gate.go) }
-    /// The exec failed: the relay ends and has touched nothing.
-    func callBack() {
-        tell(Gate.neverMind)
-        _ = sk_close(stream)
+/// Holds back what has been handed over until an exec or a spawn has happened. All relayed ends of one call
+/// share it. The end of file says that the maker is gone, by exec as a rule.
+struct Gate {
+    /// The relay's side; every message takes a copy along.
+    let inner: Int32
+    private let outer: Int32
+
+    enum Word {
+        /// Begin; the maker goes on, and holds the connection too.
+        static let go: UInt8 = 103
+        /// The exec failed: the relay has touched nothing and lets go.
+        static let neverMind: UInt8 = 120
     }
 
-    private func tell(_ word: UInt8) {
+    init?() {
+        guard let pair = socketPair(type: 1) else { return nil }
+        inner = hide(pair.0)
+        outer = hide(pair.1)
+        if inner < 0 || outer < 0 {
+            if inner >= 0 { _ = sk_close(inner) }
+            if outer >= 0 { _ = sk_close(outer) }
+            return nil
+        }
+    }
+
+    /// After the last message: from here on the maker's end alone keeps the gate shut.
+    func closeInner() { _ = sk_close(inner) }
+
+    func say(_ word: UInt8) {
         var word = word
-        _ = unsafe sk_write(gate, &word, 1)
-        _ = sk_close(gate)
+        _ = unsafe sk_sendto(outer, &word, 1, Int32(truncatingIfNeeded: Flag.noSignal), nil, 0)
+        _ = sk_close(outer)
     }
-}
-
-// MARK: - The relay's own process
-
-private func runRelay(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, _ gate: Int32) -> Never {
-    // High numbers of its own, then nothing else open: it must keep nobody's files or pipes alive.
-    let kept = hiddenCopy(of: descriptor)
-    let side = hiddenCopy(of: stream)
-    let wait = hiddenCopy(of: gate)
-    guard kept >= 0, side >= 0, wait >= 0 else { sk_exit(1); fatalError() }
-    var numbers = (kept, side, wait)
-    if numbers.0 > numbers.1 { swap(&numbers.0, &numbers.1) }
-    if numbers.1 > numbers.2 { swap(&numbers.1, &numbers.2) }
-    if numbers.0 > numbers.1 { swap(&numbers.0, &numbers.1) }
-    var from: UInt32 = 0
-    for number in [UInt32(numbers.0), UInt32(numbers.1), UInt32(numbers.2)] {
-        if number > from { _ = sk_close_range(from, number - 1, 0) }
-        from = number + 1
-    }
-    _ = sk_close_range(from, UInt32.max, 0)
-    unsafe sk_become_background("skein-relay")
-    unsafe descriptorTable = nil
-    identifyProcess()
-    unsafe process.spinPolicy = .off
-    unsafe end.local.pointee.record = withProcessLock { unsafe process.table.claim() }
-    installEndpoint(end, kept)
-    end.forgetSleepers()
-    unsafe end.local.pointee.registrations = 0
-    var word: UInt8 = 0
-    let told = unsafe sk_read(wait, &word, 1)
-    // The exec has taken the maker's own descriptors, and with them its hold.
-    if told == 0 { end.block.subtract32(Block.holders, 1) }
-    if told == 0 || word == Gate.go {
-        _ = sk_close(wait)
-        unsafe pump(Endpoint(end.local), kept, side)
-    }
-    _ = hookClose(kept)
-    sk_exit(0)
-    fatalError()
-}
-
-/// The direction from the rings to the stream. Bytes leave the ring only when the other side has read
-/// them, for as long as the program that was left behind may read the connection too: a helper that got the
-/// descriptor by accident must cost its parent no byte.
-@safe
-private struct Incoming {
-    let buffer: UnsafeMutableRawPointer
-    /// Bytes that are in the stream's queue and still in the ring, and where they begin there.
-    var lent = 0
-    var position: UInt64 = 0
-    /// Somebody else reads the ring: nothing more is lent while there is somebody else.
-    var rival = false
-    var ended = false
-    var closed = false
-    /// How long to wait until the next look at what no event tells, in nanoseconds.
-    var patience: UInt64 = Incoming.shortest
-
-    static let size = 256 << 10
-    /// How much is lent: little at first, since what the other side has read in part counts as unread.
-    var portion = 4096
-    static let portionAtMost = 64 << 10
-    static let shortest: UInt64 = 200_000
-    static let longest: UInt64 = 1_000_000_000
-}
-
-/// The direction from the stream to the rings.
-@safe
-private struct Outgoing {
-    let buffer: UnsafeMutableRawPointer
-    var start = 0
-    var count = 0
-    var ended = false
-    var closed = false
-    static let size = 256 << 10
-}
-
-private func pump(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
-    // Not from malloc: the process was cloned from one whose other threads may hold its locks.
-    guard let first = unsafe allocate(Incoming.size), let second = unsafe allocate(Outgoing.size) else { return }
-    var incoming = unsafe Incoming(buffer: first)
-    var outgoing = unsafe Outgoing(buffer: second)
-    while !(incoming.closed && outgoing.closed) {
-        let alone = end.block.load32(Block.holders) == 1
-        var items = (pollfd(fd: -1, events: 0, revents: 0), pollfd(fd: stream, events: 0, revents: 0))
-        if incoming.lent == 0 && !incoming.ended && (alone || !incoming.rival) { items.0.events |= Int16(POLLIN) }
-        if outgoing.count > 0 { items.0.events |= Int16(POLLOUT) }
-        if items.0.events != 0 { items.0.fd = descriptor }
-        if alone && incoming.lent > 0 { items.1.events |= Int16(POLLOUT) }
-        if outgoing.count == 0 && !outgoing.ended { items.1.events |= Int16(POLLIN) }
-        let looksAgain = !alone && (incoming.lent > 0 || incoming.rival)
-        let limit = looksAgain ? sk_now() &+ incoming.patience : UInt64.max
-        let result = unsafe withUnsafeMutableBytes(of: &items) {
-            unsafe pollAll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, deadline: limit, mask: nil)
-        }
-        if result < 0 && result != -Int(EINTR) { return }
-        incoming.patience =
-            result == 0
-            ? min(incoming.patience * 2, incoming.rival ? Incoming.longest : Patience.shortest) : Incoming.shortest
-        if !incoming.step(end, descriptor, stream, alone: alone) || !outgoing.step(end, descriptor, stream) { return }
-        // Nobody holds the stream any more and all that it sent is through: the relay gives up its hold.
-        if outgoing.ended && outgoing.count == 0 && isLeft(stream) { return }
-        outgoing.passOnEnd(end, descriptor)
-    }
-}
-
-extension Incoming {
-    /// False when the stream or the connection is broken.
-    mutating func step(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32, alone: Bool) -> Bool {
-        settle(end, stream, alone)
-        if lent == 0 && !ended && (alone || !rival) {
-            position = end.block.load64(Block.head)
-            var vector = unsafe iovec(iov_base: buffer, iov_len: alone ? Incoming.size : portion)
-            let got = unsafe withUnsafePointer(to: &vector) {
-                unsafe end.receive(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.peek)
-            }
-            if got == 0 { ended = true }
-            if got < 0 && got != -Int(EAGAIN) { return false }
-            if got > 0 {
-                let wrote = unsafe sk_sendto(
-                    stream, buffer, got, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
-                if wrote < 0 && wrote != -Int(EAGAIN) {
-                    // The other side reads no more. What it still has to say must get through.
-                    (ended, closed) = (true, true)
-                    return true
-                }
-                lent = max(wrote, 0)
-                settle(end, stream, alone)
-            }
-        }
-        if ended && lent == 0 && !closed {
-            _ = sk_shutdown(stream, 1)
-            closed = true
-        }
-        return true
-    }
-
-    /// Takes out of the ring what the other side has read, or alone can read.
-    private mutating func settle(_ end: Endpoint, _ stream: Int32, _ alone: Bool) {
-        guard lent > 0 else { return }
-        var queued: Int32 = 0
-        if !alone { _ = unsafe sk_ioctl(stream, 0x5411 /* SIOCOUTQ */, &queued) }
-        if queued == 0 {
-            if end.skip(lent, from: position) {
-                unsafe end.received(lent, end.local.pointee.descriptor)
-                portion = min(portion * 2, Incoming.portionAtMost)
-            } else {
-                rival = true
-            }
-            lent = 0
-        } else if end.block.load64(Block.head) != position {
-            rival = true
-            lent = 0
-        }
-    }
-}
-
-extension Outgoing {
-    mutating func step(_ end: Endpoint, _ descriptor: Int32, _ stream: Int32) -> Bool {
-        if count == 0 && !ended {
-            let got = unsafe sk_recvfrom(stream, buffer, Outgoing.size, Int32(truncatingIfNeeded: Flag.dontWait))
-            if got > 0 {
-                start = 0
-                count = got
-            } else if got == 0 {
-                ended = true
-            } else if got != -Int(EAGAIN) && got != -Int(EINTR) {
-                return false
-            }
-        }
-        if count > 0 {
-            var vector = unsafe iovec(iov_base: buffer.advanced(by: start), iov_len: count)
-            let wrote = unsafe withUnsafePointer(to: &vector) {
-                unsafe end.send(descriptor, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.noSignal)
-            }
-            if wrote > 0 {
-                start += wrote
-                count -= wrote
-            } else if wrote != -Int(EAGAIN) {
-                return false
-            }
-        }
-        return true
-    }
-
-    /// The other side has shut its sending; not what its death means, since others may hold the connection.
-    mutating func passOnEnd(_ end: Endpoint, _ descriptor: Int32) {
-        guard ended && count == 0 && !closed else { return }
-        _ = end.shutDown(descriptor, how: 1)
-        closed = true
-    }
-}
-
-/// Whether the stream's other end is closed everywhere.
-private func isLeft(_ stream: Int32) -> Bool {
-    var item = pollfd(fd: stream, events: 0, revents: 0)
-    var now = timespec(tv_sec: 0, tv_nsec: 0)
-    return unsafe sk_ppoll(&item, 1, &now, nil) > 0 && item.revents & Int16(POLLHUP | POLLERR) != 0
 }

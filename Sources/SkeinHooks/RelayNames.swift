@@ -1,24 +1,27 @@
 import CSystem
 
-// A relay's stream in a program that is under Skein too: it shows as the TCP connection that it stands for.
-// The name of the relay's own end has the addresses.
+// A relay's stream in a program that is under Skein too: it shows as the TCP connection that it stands for,
+// and says which relay has the connection. The name of the relay's own end says both.
 
-/// What a relay's stream shows.
+/// What a relay's stream says of itself.
 struct RelayAddresses {
     var local = Address()
     var peer = Address()
+    /// Names the listener of the relay.
+    var relay: UInt32 = 0
 }
 
-private func prefix() -> Text {
+private func prefix(_ kind: StaticString) -> Text {
     var text = Text("skein/")
     text.append(decimal: UInt64(Layout.version))
-    text.append("/relay/")
+    text.append(kind)
     return text
 }
 
-/// The name of a relay's stream: the addresses that the program would see on the connection itself.
-func relayName(_ end: Endpoint) -> Text {
-    var text = prefix()
+/// The name of a relay's stream: the addresses that the program would see on the connection itself, the
+/// relay, and a number that no other of its streams has. 105 bytes at most, which a Unix address holds.
+func relayName(_ end: Endpoint, relay: UInt32, serial: UInt32) -> HiddenName {
+    var text = prefix("/r/")
     func part(_ value: UInt64) {
         text.append(hex: value)
         text.append(byte: 47)
@@ -31,8 +34,16 @@ func relayName(_ end: Endpoint) -> Text {
     part(block.load64(Block.localAddress + 8))
     part(block.load64(Block.peerAddress))
     part(block.load64(Block.peerAddress + 8))
-    text.append(hex: sk_now())
-    return text
+    part(UInt64(relay))
+    text.append(hex: UInt64(serial & 0xff_ffff))
+    return HiddenName(text)
+}
+
+/// Where a relay is asked for its connections.
+func relayListenerName(_ relay: UInt32) -> HiddenName {
+    var text = prefix("/relay/")
+    text.append(hex: UInt64(relay))
+    return HiddenName(text)
 }
 
 /// nil for anything but a relay's stream. One system call.
@@ -48,7 +59,7 @@ func relayAddresses(_ descriptor: Int32) -> RelayAddresses? {
 
 /// The family's two bytes, a NUL, the prefix, then numbers in hexadecimal, each with a stroke behind it.
 private func parse(_ bytes: UnsafeRawBufferPointer) -> RelayAddresses? {
-    let expected = prefix()
+    let expected = prefix("/r/")
     var place = 3
     guard unsafe bytes.count > place + expected.count && bytes[2] == 0,
         unsafe expected.withCString({ unsafe memcmp($0, bytes.baseAddress!.advanced(by: place), expected.count) }) == 0
@@ -66,7 +77,7 @@ private func parse(_ bytes: UnsafeRawBufferPointer) -> RelayAddresses? {
         return place <= bytes.count ? value : nil
     }
     guard let family = number(), let localPort = number(), let peerPort = number(), let localHigh = number(),
-        let localLow = number(), let peerHigh = number(), let peerLow = number(),
+        let localLow = number(), let peerHigh = number(), let peerLow = number(), let relay = number(),
         family == UInt64(AF_INET) || family == UInt64(AF_INET6)
     else { return nil }
     var addresses = RelayAddresses()
@@ -76,6 +87,7 @@ private func parse(_ bytes: UnsafeRawBufferPointer) -> RelayAddresses? {
     addresses.peer.family = UInt16(family)
     addresses.peer.port = UInt16(truncatingIfNeeded: peerPort)
     (addresses.peer.high, addresses.peer.low) = (peerHigh, peerLow)
+    addresses.relay = UInt32(truncatingIfNeeded: relay)
     return addresses
 }
 

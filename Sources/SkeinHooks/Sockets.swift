@@ -277,7 +277,12 @@ private func accept(
     let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
     var patience: UInt64 = 0
     while true {
-        if unsafe socket.pointee.hiddenIsShut { unsafe stopTranslating(socket) }
+        if unsafe socket.pointee.hiddenIsShut && !socket.pointee.isSTP && socket.pointee.hidden >= 0 {
+            // Who had connected before is in the queue still.
+            let late = unsafe acceptFromMemory(socket, address, length, flags)
+            if late >= 0 { return late }
+            unsafe stopTranslating(socket)
+        }
         if unsafe socket.pointee.hidden < 0 {
             // A wait may have been woken by nothing but the end of the hidden one.
             if unsafe socket.pointee.promised && !socket.pointee.nonBlocking && !isReadable(descriptor) {
@@ -391,7 +396,7 @@ private func isReadable(_ descriptor: Int32) -> Bool {
 }
 
 /// The hidden listener is dead: the listener is TCP's alone.
-func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason = .handedOn) {
+func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason? = nil) {
     unsafe socket.pointee.hiddenIsShut = false
     if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
     let hidden = unsafe socket.pointee.hidden
@@ -405,7 +410,7 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Rea
         unsafe setEntry(visible, socket, .stream)
         unsafe showOwnBlocking(visible, socket)
     }
-    unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason)
+    unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason ?? socket.pointee.leavesFor)
 }
 
 private func finishAccept(

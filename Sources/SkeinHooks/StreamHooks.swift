@@ -91,7 +91,9 @@ private func refusal(of message: UnsafeMutablePointer<msghdr>) -> Int {
     _ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr>?, _ flags: Int32
 ) -> Int {
     guard let end = endpoint(descriptor), let message = unsafe message else {
-        return unsafe real.recvmsg!(descriptor, message, flags)
+        let result = unsafe real.recvmsg!(descriptor, message, flags)
+        if result >= 0, let message = unsafe message { unsafe takePassedEnds(message, flags) }
+        return result
     }
     return unsafe finish(receiveMessage(end, descriptor, message, flags))
 }
@@ -116,7 +118,7 @@ private func receiveMessage(
 ) -> Int {
     guard let end = endpoint(descriptor), let message = unsafe message else {
         if let message = unsafe message, unsafe passesEndpoints(message) {
-            return unsafe finish(sendWithRelays(descriptor, message, flags))
+            return unsafe finish(sendWithStreams(descriptor, message, flags))
         }
         return unsafe real.sendmsg!(descriptor, message, flags)
     }
@@ -137,14 +139,12 @@ private func sendMessage(
     _ timeout: UnsafeMutablePointer<timespec>?
 ) -> Int32 {
     guard let end = endpoint(descriptor), let messages = unsafe messages else {
-        return unsafe real.recvmmsg!(descriptor, messages, count, flags, timeout)
+        return unsafe receiveForeignMessages(descriptor, messages, count, flags, timeout)
     }
     if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     let limit = unsafe deadline(of: timeout)
-    // struct mmsghdr is a msghdr and a count.
-    let stride = unsafe MemoryLayout<msghdr>.stride + 8
     for index in 0..<Int(count) {
-        let message = unsafe messages.advanced(by: index * stride)
+        let message = unsafe messages.advanced(by: index * messageStride)
         let waits = index == 0 || Int(flags) & Flag.waitForOne == 0
         let now = Int(flags) & ~Flag.waitForOne | (waits ? 0 : Flag.dontWait)
         let result = unsafe receiveMessage(
@@ -157,15 +157,53 @@ private func sendMessage(
     return Int32(count)
 }
 
+/// struct mmsghdr: a msghdr and a count.
+private let messageStride = unsafe MemoryLayout<msghdr>.stride + 8
+
+private func receiveForeignMessages(
+    _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32,
+    _ timeout: UnsafeMutablePointer<timespec>?
+) -> Int32 {
+    let result = unsafe real.recvmmsg!(descriptor, messages, count, flags, timeout)
+    guard let messages = unsafe messages, result > 0 else { return result }
+    for index in 0..<Int(result) {
+        let message = unsafe messages.advanced(by: index * messageStride)
+        unsafe takePassedEnds(message.assumingMemoryBound(to: msghdr.self), flags)
+    }
+    return result
+}
+
+private func sendForeignMessages(
+    _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32
+) -> Int32 {
+    let most = Int(min(count, 1024))
+    var passes = false
+    if let messages = unsafe messages {
+        for index in 0..<most where !passes {
+            let message = unsafe messages.advanced(by: index * messageStride)
+            passes = unsafe passesEndpoints(message.assumingMemoryBound(to: msghdr.self))
+        }
+    }
+    guard passes, let messages = unsafe messages else {
+        return unsafe real.sendmmsg!(descriptor, messages, count, flags, nil)
+    }
+    for index in 0..<most {
+        let message = unsafe messages.advanced(by: index * messageStride)
+        let sent = unsafe hookSendMessage(descriptor, message.assumingMemoryBound(to: msghdr.self), flags)
+        if sent < 0 { return index > 0 ? Int32(index) : -1 }
+        unsafe message.storeBytes(of: UInt32(sent), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
+    }
+    return Int32(most)
+}
+
 @c(sendmmsg) public func hookSendMessages(
     _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32
 ) -> Int32 {
     guard let end = endpoint(descriptor), let messages = unsafe messages else {
-        return unsafe real.sendmmsg!(descriptor, messages, count, flags, nil)
+        return unsafe sendForeignMessages(descriptor, messages, count, flags)
     }
-    let stride = unsafe MemoryLayout<msghdr>.stride + 8
     for index in 0..<Int(count) {
-        let message = unsafe messages.advanced(by: index * stride)
+        let message = unsafe messages.advanced(by: index * messageStride)
         let result = unsafe sendMessage(end, descriptor, message.assumingMemoryBound(to: msghdr.self), flags)
         if result < 0 { return index > 0 ? Int32(index) : Int32(finish(result)) }
         unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)

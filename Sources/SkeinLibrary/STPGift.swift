@@ -56,10 +56,7 @@ private func makeToken(_ token: UnsafeMutablePointer<CChar>) -> Bool {
     guard let end = endpoint(descriptor), end.isAccepted() else { return fail(ENOTCONN, .state) }
     guard taker >= 0 else { return fail(EINVAL, .gift) }
     guard !end.has(EndFlag.given | EndFlag.taken) else { return fail(EALREADY, .state) }
-    let memory = withProcessLock { () -> Int32 in
-        let pool = unsafe process.pools[end.local.pointee.pool]
-        return pool.descriptor >= 0 ? pool.descriptor : pool.kept
-    }
+    let memory = withProcessLock { unsafe process.pools[end.local.pointee.pool].memory }
     guard memory >= 0 else { return fail(EMFILE, .descriptors) }
     guard unsafe makeToken(gift), let name = unsafe giftName(gift) else { return fail(EAGAIN, .system) }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec, 0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a new program inherits, and what cancelled threads leave; beside it, cases of other files.
+"""What a new program inherits or is passed, and what cancelled threads leave; beside it, cases of other files.
 
 Each case runs in a process of its own under `skein run`: this file with the name of the case.
 """
@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True
 from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
+import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
 import filters  # noqa: E402,F401
 import limits  # noqa: E402,F401
@@ -270,7 +271,8 @@ def main():
         return 0
     passed = failed = skipped = 0
     for name, (sentence, _) in CASES.items():
-        process = subprocess.Popen([str(SKEIN), "run", "--", sys.executable, str(HERE), name],
+        environment = os.environ | {passing.CASE: f"{os.getpid()}-{name}"}
+        process = subprocess.Popen([str(SKEIN), "run", "--", sys.executable, str(HERE), name], env=environment,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             output, _ = process.communicate(timeout=WATCHDOG * 2)

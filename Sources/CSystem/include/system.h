@@ -205,6 +205,14 @@ static inline void sk_yield(void) { (void)sk_syscall6(SYS_sched_yield, 0, 0, 0, 
 static inline long sk_prlimit_files(uint64_t *soft_and_hard) {
     return sk_syscall6(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0, SK_P(soft_and_hard), 0, 0);
 }
+/// Lets the process have as many descriptors as it ever may, but no more than `most`: the kernel's table of them
+/// is as long as the highest number.
+static inline void sk_set_file_limit(uint64_t most) {
+    uint64_t limits[2];
+    if (sk_prlimit_files(limits) != 0) return;
+    limits[0] = limits[1] < most ? limits[1] : most;
+    sk_syscall6(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, SK_P(limits), 0, 0, 0);
+}
 static inline long sk_prlimit_file_size(uint64_t *soft_and_hard) {
     return sk_syscall6(SYS_prlimit64, 0, 1 /* RLIMIT_FSIZE */, 0, SK_P(soft_and_hard), 0, 0);
 }
@@ -361,7 +369,7 @@ static inline int sk_allowed_cpus(void) {
 // MARK: Control messages (the CMSG macros)
 
 /// A message of one data vector with room for up to `SK_MAX_DESCRIPTORS` descriptors.
-#define SK_MAX_DESCRIPTORS 4
+#define SK_MAX_DESCRIPTORS 5
 typedef struct {
     struct msghdr header;
     struct iovec vector;

@@ -5,7 +5,7 @@ import pathlib
 
 from support.trial import test
 
-from . import web
+from . import nginx, web
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -26,3 +26,12 @@ def exchange(t):
 def big_file(t):
     serve(t)
     web.fetch(t, t.documents.big)
+
+
+@test("node's cluster passes each of wrk's 50 kept connections to a worker, which answers without an error",
+      needs=["node", "wrk"])
+def cluster(t):
+    t.server(["node", FOLDER / "node_cluster.js", t.port, t.documents.folder])
+    count, errors = nginx.requests_and_errors(t.client(nginx.wrk(t, 2)))
+    assert count > 0 and errors == 0, f"{errors} errors in {count} requests"
+    t.moved(count * t.documents.small[3].stat().st_size)

@@ -1,0 +1,105 @@
+import CSystem
+
+// A relay's stream that reaches a program under Skein: it asks the relay for the end itself, and puts that in
+// the stream's place. Where anything is refused the stream stays, and works as for any other program.
+
+/// What a visitor says to a relay, with the stream whose end it wants.
+struct StreamRequest {
+    private static let magic: UInt32 = 0x5253_4b53  // "SKSR"
+    private var magic = StreamRequest.magic
+    private var version = Layout.version
+
+    var isUnderstood: Bool { magic == StreamRequest.magic && version == Layout.version }
+}
+
+/// How long a relay may take to answer, in seconds. It has no other work than this, so it is stopped or dying.
+private let relayPatience = 1
+
+/// After a message from elsewhere: each relay's stream that came with it becomes the end that it stands for.
+func takePassedEnds(_ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) {
+    // What is only looked at comes again. Who filters its system calls expects none of these.
+    guard unsafe rules.enabled && message.pointee.msg_controllen > 0, flags & Int32(Flag.peek) == 0,
+        unsafe !process.isConfined
+    else { return }
+    let savedErrno = sk_errno()
+    var control = unsafe sk_cmsg_first(message)
+    while let header = unsafe control {
+        let numbers = unsafe sk_cmsg_descriptors(header)
+        for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) { unsafe takeEnd(numbers![index]) }
+        unsafe control = unsafe sk_cmsg_next(message, header)
+    }
+    sk_set_errno(savedErrno)
+}
+
+/// Puts the end that a relay's stream stands for in the stream's place.
+private func takeEnd(_ descriptor: Int32) {
+    guard let relayed = relayAddresses(descriptor), let asked = askRelay(relayed.relay, descriptor) else { return }
+    defer {
+        _ = sk_close(asked.bell)
+        _ = sk_close(asked.pool)
+        _ = sk_close(asked.block)
+    }
+    guard let end = adoptEnd(asked.message, pool: asked.pool, block: asked.block) else { return }
+    let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1
+    // Counted while the relay still holds the end, which it does until the stream is closed everywhere.
+    end.block.add32(Block.holders, 1)
+    guard sk_dup3(asked.bell, descriptor, closeOnExec != 0 ? Flag.closeOnExec : 0) >= 0 else {
+        return end.release(connected: false)
+    }
+    installEndpoint(end, descriptor)
+}
+
+/// Shows the stream to its relay. The message and its descriptors, or nil where there is no answer, or none
+/// of use.
+private func askRelay(
+    _ relay: UInt32, _ stream: Int32
+) -> (message: HandOver, bell: Int32, pool: Int32, block: Int32)? {
+    // Before anybody is asked: a stream of another user's may say anything in its name.
+    let user = sk_geteuid()
+    guard let maker = peerCredentials(stream), maker.user == user else { return nil }
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
+    guard made >= 0 else { return nil }
+    let visitor = Int32(made)
+    defer { _ = sk_close(visitor) }
+    var name = relayListenerName(relay)
+    guard unsafe sk_connect(visitor, &name.address, name.length) == 0,
+        let owner = peerCredentials(visitor), owner.user == user
+    else { return nil }
+    var request = StreamRequest()
+    var shown = stream
+    let size = MemoryLayout<StreamRequest>.size
+    guard
+        unsafe sk_send_descriptors(
+            visitor, &request, size, &shown, 1, Int32(truncatingIfNeeded: Flag.noSignal)) == size
+    else { return nil }
+    return waitForAnswer(visitor) ? receiveAnswer(visitor) : nil
+}
+
+private func waitForAnswer(_ visitor: Int32) -> Bool {
+    let deadline = sk_now() &+ UInt64(relayPatience) * 1_000_000_000
+    while true {
+        let now = sk_now()
+        if now >= deadline { return false }
+        var timeout = timespec(tv_sec: 0, tv_nsec: Int(min(deadline - now, 999_999_999)))
+        var item = pollfd(fd: visitor, events: Int16(POLLIN), revents: 0)
+        if unsafe sk_ppoll(&item, 1, &timeout, nil) > 0 { return true }
+    }
+}
+
+private func receiveAnswer(_ visitor: Int32) -> (message: HandOver, bell: Int32, pool: Int32, block: Int32)? {
+    var message = HandOver()
+    var descriptors: (Int32, Int32, Int32) = (-1, -1, -1)
+    var count: Int32 = 0
+    let received = unsafe withUnsafeMutableBytes(of: &descriptors) {
+        unsafe sk_receive_descriptors(
+            visitor, &message, MemoryLayout<HandOver>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 3,
+            &count, Int32(truncatingIfNeeded: Flag.dontWait))
+    }
+    if received == MemoryLayout<HandOver>.size && count == 3 {
+        return (message, descriptors.0, descriptors.1, descriptors.2)
+    }
+    if count > 0 { _ = sk_close(descriptors.0) }
+    if count > 1 { _ = sk_close(descriptors.1) }
+    if count > 2 { _ = sk_close(descriptors.2) }
+    return nil
+}

@@ -1,0 +1,258 @@
+import CSystem
+
+/// One end that a relay holds, and the stream that stands for it elsewhere. `step` does all that can be done
+/// now, in both directions; it is called when either side has news.
+@safe
+struct RelayedEnd {
+    let end: Endpoint
+    /// The end's own descriptor.
+    let bell: Int32
+    let stream: Int32
+    /// The kernel's number of the stream's other side, by which who holds it is known.
+    let cookie: UInt64
+    /// Held back until its word has come (`Gate`); -1 for none.
+    var gate: Int32
+    var hasBegun: Bool
+    /// To be looked at again in a moment: its stream may be on its way to who wants the end itself.
+    var isDue = false
+    var previous: UnsafeMutablePointer<RelayedEnd>? = nil
+    var next: UnsafeMutablePointer<RelayedEnd>? = nil
+    /// Dropped: an event of the same look may still name it.
+    var isGone = false
+    fileprivate(set) var incoming = Incoming()
+    fileprivate var outgoing = Outgoing()
+    /// The bell is watched for room in the ring.
+    var wantsRoom: Bool { outgoing.count > 0 }
+
+    init(_ end: Endpoint, bell: Int32, stream: Int32, cookie: UInt64, gate: Int32) {
+        self.end = end
+        self.bell = bell
+        self.stream = stream
+        self.cookie = cookie
+        self.gate = gate
+        hasBegun = gate < 0
+    }
+
+    enum Outcome { case waits, hasMore, done }
+
+    /// Pieces that one end moves before others have their turn.
+    fileprivate static let turn = 16
+
+    mutating func step(_ scratch: Scratch) -> Outcome {
+        guard let more = incoming.step(self, scratch), let rest = outgoing.step(self, scratch) else { return .done }
+        if outgoing.ended && outgoing.count == 0 {
+            // Nobody holds the stream any more and all that it sent is through: the relay gives up its hold.
+            // Otherwise the other side has shut its sending. Its death says nothing, since others may hold the
+            // connection.
+            if isLeft { return .done }
+            outgoing.passOnEnd(self)
+        }
+        if incoming.closed && outgoing.closed { return .done }
+        return more || rest ? .hasMore : .waits
+    }
+
+    /// Makes the rings alone have everything, for one more holder of the end: what the stream brought is in the
+    /// ring, and what lies unread in it is in the ring too. False where that can't be.
+    mutating func settle(unread: Int, _ scratch: Scratch) -> Bool {
+        guard outgoing.step(self, scratch) == false, outgoing.count == 0, !incoming.isRefused else { return false }
+        return incoming.settle(unread: unread, self)
+    }
+
+    /// Whether the stream's other side is closed everywhere.
+    fileprivate var isLeft: Bool {
+        var item = pollfd(fd: stream, events: 0, revents: 0)
+        var now = timespec(tv_sec: 0, tv_nsec: 0)
+        return unsafe sk_ppoll(&item, 1, &now, nil) > 0 && item.revents & Int16(POLLHUP | POLLERR) != 0
+    }
+
+    fileprivate var isAlone: Bool { end.block.load32(Block.holders) == 1 }
+
+    /// Gives back what the end has of its own beside its descriptors.
+    mutating func free() { outgoing.free() }
+}
+
+/// The one buffer of a relay: nothing stays in it from one call to the next.
+@safe
+struct Scratch {
+    let base: UnsafeMutableRawPointer
+    static let size = 256 << 10
+}
+
+/// The direction from the rings to the stream. Bytes leave the ring only when the other side has read
+/// them, for as long as somebody else may read the connection too: a helper that got the descriptor by accident
+/// must cost its parent no byte, and who is given the end itself must find every byte in the ring.
+@safe
+struct Incoming {
+    /// Bytes that are in the stream's queue and still in the ring, and where they begin there.
+    private var lent = 0
+    private var position: UInt64 = 0
+    /// Somebody else reads the ring: nothing more is lent while there is somebody else.
+    private(set) var isRival = false
+    /// Alone, and the other side has begun to read: nobody else will ask for the bytes.
+    private var isFree = false
+    private var ended = false
+    fileprivate private(set) var closed = false
+    /// The other side reads no more.
+    fileprivate private(set) var isRefused = false
+    /// How much is lent: little at first, since what the other side has read in part counts as unread.
+    private var portion = 4096
+    private static let portionAtMost = 64 << 10
+
+    /// Whether there may be more to do at once; nil when the connection is broken.
+    fileprivate mutating func step(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool? {
+        let isAlone = relayed.isAlone
+        if isAlone { isRival = false } else { isFree = false }
+        var turns = RelayedEnd.turn
+        while turns > 0 {
+            settle(relayed, isAlone)
+            if lent > 0 || ended || isRival { break }
+            position = relayed.end.block.load64(Block.head)
+            var vector = unsafe iovec(iov_base: scratch.base, iov_len: isFree ? Scratch.size : portion)
+            let got = unsafe withUnsafePointer(to: &vector) {
+                unsafe relayed.end.receive(
+                    relayed.bell, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.peek)
+            }
+            if got == -Int(EAGAIN) { break }
+            if got < 0 { return nil }
+            if got == 0 {
+                ended = true
+                break
+            }
+            let wrote = unsafe sk_sendto(
+                relayed.stream, scratch.base, got, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
+            if wrote == -Int(EAGAIN) { break }
+            if wrote < 0 {
+                // What the other side still has to say must get through.
+                (ended, closed, isRefused) = (true, true, true)
+                return false
+            }
+            lent = wrote
+            if isFree { take(relayed) }
+            turns -= 1
+        }
+        if ended && lent == 0 && !closed {
+            _ = sk_shutdown(relayed.stream, 1)
+            closed = true
+        }
+        return turns == 0
+    }
+
+    /// Takes out of the ring what the other side has read.
+    private mutating func settle(_ relayed: RelayedEnd, _ isAlone: Bool) {
+        guard lent > 0 else { return }
+        var queued: Int32 = 0
+        _ = unsafe sk_ioctl(relayed.stream, 0x5411 /* SIOCOUTQ */, &queued)
+        if queued > 0 {
+            if relayed.end.block.load64(Block.head) != position { (isRival, lent) = (true, 0) }
+            return
+        }
+        // A queue that is thrown away is empty too: the kernel says so by an error.
+        if relayed.isLeft && error(of: relayed.stream) != 0 {
+            (ended, closed, lent) = (true, true, 0)
+            return
+        }
+        take(relayed)
+        portion = min(portion * 2, Incoming.portionAtMost)
+        isFree = isAlone && !isRival
+    }
+
+    private mutating func take(_ relayed: RelayedEnd) {
+        if relayed.end.skip(lent, from: position) {
+            relayed.end.received(lent, relayed.bell)
+        } else {
+            isRival = true
+        }
+        lent = 0
+    }
+
+    /// As `RelayedEnd.settle`: `unread` bytes lie in the stream's queue.
+    fileprivate mutating func settle(unread: Int, _ relayed: RelayedEnd) -> Bool {
+        // What has left the ring can't go back.
+        if lent == 0 { isFree = isFree && unread > 0 }
+        guard unread <= lent else { return false }
+        let rest = unread
+        lent -= unread
+        if lent > 0 {
+            let read = UInt64(lent)
+            take(relayed)
+            position &+= read
+        }
+        lent = isRival ? 0 : rest
+        return true
+    }
+}
+
+private func error(of stream: Int32) -> Int32 {
+    var error: Int32 = 0
+    var length: UInt32 = 4
+    _ = unsafe sk_getsockopt(stream, SOL_SOCKET, 4 /* SO_ERROR */, &error, &length)
+    return error
+}
+
+/// The direction from the stream to the rings.
+@safe
+private struct Outgoing {
+    /// What the ring took in part: memory of its own until the rest has gone.
+    private var held: UnsafeMutableRawPointer? = nil
+    private var heldSize = 0
+    private var start = 0
+    private(set) var count = 0
+    private(set) var ended = false
+    private(set) var closed = false
+
+    /// Whether there may be more to do at once; nil when the connection is broken.
+    mutating func step(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool? {
+        if let held = unsafe held {
+            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return nil }
+            start += wrote
+            count -= wrote
+            if count > 0 { return false }
+            free()
+        }
+        for _ in 0..<RelayedEnd.turn where !ended {
+            // No more than the ring has room for; a little, so that a full one is heard of again.
+            let wanted = min(max(relayed.end.writable(), 4096), Scratch.size)
+            let got = unsafe sk_recvfrom(
+                relayed.stream, scratch.base, wanted, Int32(truncatingIfNeeded: Flag.dontWait))
+            if got == -Int(EAGAIN) || got == -Int(EINTR) { return false }
+            if got <= 0 {
+                // Thrown away on the other side, or closed there.
+                ended = true
+                return false
+            }
+            guard let wrote = unsafe put(relayed, scratch.base, got) else { return nil }
+            if wrote < got { return unsafe keep(scratch.base.advanced(by: wrote), got - wrote) ? false : nil }
+        }
+        return !ended
+    }
+
+    private func put(_ relayed: RelayedEnd, _ bytes: UnsafeMutableRawPointer, _ count: Int) -> Int? {
+        var vector = unsafe iovec(iov_base: bytes, iov_len: count)
+        let wrote = unsafe withUnsafePointer(to: &vector) {
+            unsafe relayed.end.send(
+                relayed.bell, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.noSignal)
+        }
+        return wrote == -Int(EAGAIN) ? 0 : wrote < 0 ? nil : wrote
+    }
+
+    private mutating func keep(_ bytes: UnsafeMutableRawPointer, _ count: Int) -> Bool {
+        guard let memory = unsafe allocate(count) else { return false }
+        unsafe memcpy(memory, bytes, count)
+        unsafe held = unsafe memory
+        heldSize = count
+        (start, self.count) = (0, count)
+        return true
+    }
+
+    mutating func free() {
+        if let held = unsafe held { unsafe _ = sk_munmap(held, heldSize) }
+        unsafe held = nil
+        count = 0
+    }
+
+    mutating func passOnEnd(_ relayed: RelayedEnd) {
+        guard !closed else { return }
+        _ = relayed.end.shutDown(relayed.bell, how: 1)
+        closed = true
+    }
+}
