@@ -164,6 +164,7 @@ package struct PoolSet {
                 && pool.device == UInt64(status.st_dev) && pool.user == user && slot >= pool.first
                 && slot - pool.first < pool.slots
             {
+                if pool.kept < 0 { keep(index, descriptor) }
                 return .pool(index)
             }
         }
@@ -184,13 +185,18 @@ package struct PoolSet {
             unsafe pool.base = unsafe mapOne(slot, descriptor)
         }
         guard unsafe pool.base != nil else { return .noMemory }
-        if unsafe process.keepsMemory || keptCount() < PoolSet.keptAtMost() {
-            pool.kept = hiddenCopy(of: descriptor)
-            if pool.kept >= 0 { unsafe process.noteHidden?(pool.kept, true) }
-        }
         unsafe pool.owner = process.descent
         unsafe pools![Int(index)] = pool
+        keep(index, descriptor)
         return .pool(index)
+    }
+
+    private func keep(_ index: Int32, _ descriptor: Int32) {
+        guard unsafe process.keepsMemory || keptCount() < PoolSet.keptAtMost() else { return }
+        let kept = hiddenCopy(of: descriptor)
+        guard kept >= 0 else { return }
+        unsafe process.noteHidden?(kept, true)
+        unsafe pools![Int(index)].kept = kept
     }
 
     private func keptCount() -> Int {
@@ -201,6 +207,8 @@ package struct PoolSet {
 
     /// Copies of clients' memory count against the program's limit of descriptors: an eighth of it at most.
     private static func keptAtMost() -> Int { min(descriptorLimit() / 8, 256) }
+    /// Beyond these few, the copy goes with the last connection: the next one brings it again.
+    private static let keptIdle = 2
 
     /// For a relay that has been forked: no memory of its maker's connections is held on to.
     package mutating func unmapAll() {
@@ -219,6 +227,10 @@ package struct PoolSet {
     package mutating func release(_ index: Int32, slot: Int32, end: Int, generation: UInt32, reusable: Bool) {
         unsafe pools![Int(index)].live -= 1
         unsafe pools![Int(index)].lastUsed = sk_now()
+        if unsafe pools![Int(index)].live == 0 && pools![Int(index)].kept >= 0 && keptCount() > PoolSet.keptIdle {
+            unsafe close(pools![Int(index)].kept)
+            unsafe pools![Int(index)].kept = -1
+        }
         guard reusable else { return }
         self[index].header.release32(Layout.released(slot: Int(slot), end: end), generation)
         if end == 0, let own = unsafe self[index].generations {
