@@ -71,6 +71,8 @@ struct Member {
     var idle: UInt16 = 0
     /// Edge-triggered: nothing has been reported since it was added or changed.
     var fresh = true
+    /// A set within this one, edge-triggered: the kernel has reported it for something that is its own.
+    var kernelEdge = false
     var seenTail: UInt64 = 0
     var seenBits: UInt32 = 0
 }

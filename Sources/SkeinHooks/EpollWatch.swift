@@ -116,13 +116,33 @@ extension EpollSet {
 
     /// Whether a set within this one has something to report that it had not when it was reported last.
     private func isEdge(_ member: Member, _ inner: EpollSet) -> Bool {
-        if member.events & epollEdge == 0 || member.fresh { return true }
-        guard let arrivals = inner.arrivals() else { return true }
-        return arrivals != member.seenTail
+        if member.events & epollEdge == 0 || member.kernelEdge { return true }
+        guard let arrivals = inner.arrivals() else { return false }
+        return member.fresh || arrivals != member.seenTail
     }
 
-    /// A number that changes with whatever comes to the ends in the set; nil where none is ready, so that what is
-    /// ready is something of the kernel's.
+    /// The kernel reports a set within this one: an edge, unless it is the bell of what was reported from memory.
+    private func noticeNested(_ index: Int) {
+        guard let inner = unsafe epollSet(members![index].descriptor) else { return }
+        unsafe members![index].kernelEdge = unsafe withLock(inner) { $0.arrivals() == nil || !$0.hasBell() }
+    }
+
+    private func hasBell() -> Bool {
+        for index in 0..<limit {
+            let member = unsafe members![index]
+            if member.kind == .nested, let inner = unsafe epollSet(member.descriptor) {
+                if unsafe withLock(inner, { $0.hasBell() }) { return true }
+            }
+            guard member.kind == .endpoint else { continue }
+            var item = unsafe pollfd(fd: member.local!.pointee.descriptor, events: Int16(POLLIN), revents: 0)
+            var now = timespec(tv_sec: 0, tv_nsec: 0)
+            if unsafe sk_ppoll(&item, 1, &now, nil) > 0 { return true }
+        }
+        return false
+    }
+
+    /// A number that changes with whatever comes to the ends in the set; nil where none is ready: what is ready then
+    /// is something of the kernel's, of which the kernel reports the edges.
     private func arrivals() -> UInt64? {
         var sum: UInt64? = nil
         for index in 0..<limit where ready(index) != 0 {
@@ -143,6 +163,7 @@ extension EpollSet {
         if unsafe members![index].kind == .nested {
             unsafe members![index].idle = 0
             unsafe members![index].fresh = false
+            unsafe members![index].kernelEdge = false
             if let inner = unsafe epollSet(members![index].descriptor) {
                 unsafe members![index].seenTail = unsafe withLock(inner) { $0.arrivals() } ?? 0
             }
@@ -221,6 +242,7 @@ extension EpollSet {
                 }
                 if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
             } else if member.kind == .nested {
+                noticeNested(index)
                 watch(index)
             } else if member.kind == .endpoint {
                 absorbEnd(index, bits)
