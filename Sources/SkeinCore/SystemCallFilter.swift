@@ -32,7 +32,7 @@ package struct SystemCallFilter {
         }
     }
 
-    package enum Answer { case allows, fails, ends }
+    package enum Answer: UInt8 { case allows, fails, ends }
 
     /// What becomes of who makes the call: it is made, it fails, or who makes it is killed, stopped or signalled.
     package func answer(_ call: Call) -> Answer {

@@ -33,7 +33,7 @@ struct RelayedEnd {
         hasBegun = gate < 0
     }
 
-    enum Outcome { case waits, hasMore, done }
+    enum Outcome: UInt8 { case waits, hasMore, done }
 
     /// Pieces that one end moves before others have their turn.
     fileprivate static let turn = 16

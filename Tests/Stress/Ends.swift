@@ -21,7 +21,7 @@ struct Side: @unchecked Sendable {
         var limit = timespec(tv_sec: 0, tv_nsec: end.hasOtherSleepers(than: arms) ? 5_000_000 : 200_000_000)
         guard sk_ppoll(&item, 1, &limit, nil) > 0 else { return }
         end.noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
-        if !isReady(arms) && !end.drain(bell, for: arms, own: arms) { letOthersRun() }
+        if !isReady(arms) && !end.drain(bell, for: arms, own: arms, isReady: { isReady(arms) }) { letOthersRun() }
     }
 
     private func isReady(_ arms: Arms) -> Bool {
@@ -68,7 +68,7 @@ struct Connection {
             _ = sk_socketpair(AF_UNIX, 5, 0, $0.baseAddress!.assumingMemoryBound(to: Int32.self))
         }
         let here = Address.loopback(7)
-        guard let client = greet(over: pair.0, pool: 1, dialled: here, client: here).endpoint else {
+        guard let client = greet(over: pair.0, pool: 1, dialled: here, client: here, bound: -1).endpoint else {
             fatalError("no connection can be made: is the limit of descriptors reached?")
         }
         let local = client.local.pointee
