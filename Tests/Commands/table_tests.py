@@ -457,7 +457,8 @@ def _(folder):
 def _(folder):
     with Remote(shared(folder)) as server:
         port = server.do(LISTEN)
-        with Remote(folder, wrapper=["prlimit", "--nofile=24"]) as client:
+        # The least with which Skein keeps anything.
+        with Remote(folder, wrapper=["prlimit", "--nofile=64"]) as client:
             client.do("connection = socket.socket()")
             client.do("taken = []\ntry:\n    while True: taken.append(os.dup(0))\nexcept OSError: pass")
             client.do(f"connection.connect(('127.0.0.1', {port}))")
