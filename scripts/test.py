@@ -89,6 +89,8 @@ class Result:
 
 def main():
     options = parse()
+    # A shell's background job begins with SIGINT ignored, and so would the programs to which tests send one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(CHECKOUT)
     LOGS.mkdir(parents=True, exist_ok=True)
     group = "programs" if options.programs else "check" if options.short else "test"

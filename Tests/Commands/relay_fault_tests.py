@@ -146,7 +146,7 @@ def _(folder):
 
 @test("relay: at the limit of descriptors it says so, serves whom it has, and goes on when some have gone")
 def _(folder):
-    limit = ["sh", "-c", 'ulimit -n 40 && exec "$@"', "sh"]
+    limit = ["sh", "-c", 'ulimit -n 80 && exec "$@"', "sh"]
     with server(echo) as port, relay(folder, "stp::0", f"tcp:{port}") as far:
         with relay(folder, "0", f"stp::{far.port}", prefix=limit) as near:
             clients = [dial(int(near.port)) for _ in range(60)]

@@ -74,7 +74,7 @@ struct KernelCounters {
             if let peer = attributes[UInt16(UNIX_DIAG_PEER)] { peers[inode] = UInt64(peer.word(0, as: UInt32.self)) }
             // A NUL, the layout's version between two strokes, then what it is for.
             let name = attributes[UInt16(UNIX_DIAG_NAME)]?.text(1, limit: 108).split(separator: "/") ?? []
-            if name.count > 2 && name[0] == "skein" && name[2] == "relay" { relays.insert(inode) }
+            if name.count > 2 && name[0] == "skein" && name[2] == "r" { relays.insert(inode) }
         }
     }
 
