@@ -85,7 +85,7 @@ private func step(_ end: Endpoint, _ pair: (Int32, Int32), _ input: inout Input)
     case 11: require((0...2 << 20).contains(end.writable()), "writable")
     case 12: _ = (end.atMark(), end.urgentAhead(), end.urgentWaits(), end.urgentFollows(3), end.isWritable())
     case 13: end.wakeAll(pair.1)
-    case 14: _ = end.drain(pair.1, for: .reading, own: [])
+    case 14: _ = end.drain(pair.1, for: .reading, own: [], isReady: { end.isWritable() })
     default: end.noticeEnd(pair.1)
     }
     require((0...Layout.largeCapacity + Layout.smallCapacity).contains(end.readable()), "readable")
