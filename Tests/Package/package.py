@@ -61,7 +61,6 @@ def _(folder):
     output("md5sum", "--check", "--strict", "--quiet", "control/md5sums", cwd=folder)
 
 
-
 @test("the package's unit and its drop-in pass systemd's checker")
 def _(folder):
     if not shutil.which("systemd-analyze"):

@@ -56,16 +56,6 @@ def not_here(reason):
     sys.exit(NOT_HERE)
 
 
-def exactly(connection, count):
-    data = b""
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
-            break
-        data += piece
-    return data
-
-
 def connect(listener):
     client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
     server, _ = listener.accept()
