@@ -93,8 +93,8 @@ extension Endpoint {
         var poll = pollfd(fd: descriptor, events: bellEvents, revents: 0)
         var now = timespec(tv_sec: 0, tv_nsec: 0)
         if unsafe sk_ppoll(&poll, 1, &now, nil) > 0 {
-            if poll.revents & Int16(POLLIN) != 0 { noticeStrays(descriptor) }
             noticeHangUp(UInt32(UInt16(bitPattern: poll.revents)))
+            if poll.revents & Int16(POLLIN) != 0 && !has(EndFlag.hungUp) { noticeStrays(descriptor) }
         }
     }
 
