@@ -5,6 +5,8 @@ import CSystem
 /// may. From then on there are only bells.
 package struct Hello {
     package static let magic: UInt32 = 0x4e49_4b53  // "SKIN"
+    /// In place of a hello: the one descriptor is the connection of a client that `putBack` speaks of.
+    package static let forwarded: UInt32 = 0x4657_4b53  // "SKWF"
 
     package var magic = Hello.magic
     package var version = Layout.version
@@ -181,6 +183,54 @@ package enum Greeting {
 }
 
 package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
+    let client: Int32
+    switch readHello(descriptor, bound: bound) {
+    case .greeting(let greeting): return greeting
+    case .forwarded(let passed): client = passed
+    }
+    // It takes the number and the flags of what it came through. Nobody forwards what is itself forwarded.
+    let closesOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
+    let status = sk_fcntl(descriptor, F_GETFL, 0)
+    let moved = sk_dup3(client, descriptor, closesOnExec ? Flag.closeOnExec : 0)
+    _ = sk_close(client)
+    guard moved >= 0 else { return .refused }
+    _ = sk_fcntl(descriptor, F_SETFL, status)
+    switch readHello(descriptor, bound: bound) {
+    case .greeting(let greeting): return greeting
+    case .forwarded(let another):
+        _ = sk_close(another)
+        return .refused
+    }
+}
+
+/// A process that leaves a listener to others has taken a client out of their common queue, whose hello had not
+/// come yet: puts it back, at the queue's end.
+package func putBack(_ client: Int32, to hidden: Int32) {
+    var name = sockaddr_un()
+    var length = UInt32(MemoryLayout<sockaddr_un>.size)
+    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return }
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
+    guard made >= 0 else { return }
+    defer { _ = sk_close(Int32(made)) }
+    guard unsafe sk_connect(Int32(made), &name, length) == 0 else { return }
+    var hello = Hello()
+    hello.magic = Hello.forwarded
+    var passed = client
+    _ = unsafe sk_send_descriptors(
+        Int32(made), &hello, MemoryLayout<Hello>.size, &passed, 1, Int32(truncatingIfNeeded: Flag.noSignal))
+}
+
+/// Whether who forwards a client may: he could as well have accepted it.
+private func mayForward(_ user: UInt32) -> Bool { unsafe user == 0 || user == process.effectiveUser }
+
+/// What the first packet of an accepted Unix socket is.
+private enum FirstPacket {
+    case greeting(Greeting)
+    /// A client that another process puts back.
+    case forwarded(Int32)
+}
+
+private func readHello(_ descriptor: Int32, bound: Address) -> FirstPacket {
     var hello = Hello()
     var passed: (memory: Int32, bound: Int32) = (-1, -1)
     var count: Int32 = 0
@@ -189,22 +239,27 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
             descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
             &count, Int32(truncatingIfNeeded: Flag.dontWait))
     }
-    if received == -Int(EAGAIN) { return .again }
+    if received == -Int(EAGAIN) { return .greeting(.again) }
     defer {
         if passed.memory >= 0 { _ = sk_close(passed.memory) }
         if passed.bound >= 0 { _ = sk_close(passed.bound) }
     }
-    guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.magic == Hello.magic,
-        hello.version == Layout.version, let peer = peerCredentials(descriptor)
-    else { return .refused }
+    guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.version == Layout.version,
+        let peer = peerCredentials(descriptor)
+    else { return .greeting(.refused) }
+    if hello.magic == Hello.forwarded && mayForward(peer.user) {
+        defer { passed.memory = -1 }
+        return .forwarded(passed.memory)
+    }
+    guard hello.magic == Hello.magic else { return .greeting(.refused) }
     let mayUsePort =
         hello.client.port >= 1024 || peer.user == 0
         || isBound(passed.bound, to: hello.client, inNetworkOf: descriptor)
-    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .refused }
+    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .greeting(.refused) }
     let endpoint = withProcessLock { () -> Endpoint? in
         takeUp(passed.memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
     }
-    guard let endpoint else { return .refused }
+    guard let endpoint else { return .greeting(.refused) }
     if bound.isSTP { endpoint.set(EndFlag.refusesAfterShutdown) }
     // A listener of family AF_INET6 sees IPv4 addresses in their mapped form, as the kernel shows them.
     let six = bound.family == UInt16(AF_INET6)
@@ -214,7 +269,7 @@ package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
     // An STP client may wait for this; any other looks elsewhere.
     endpoint.mine.or32(Layout.state, EndState.accepted)
     endpoint.wakeAll(descriptor)
-    return .endpoint(endpoint)
+    return .greeting(.endpoint(endpoint))
 }
 
 /// An end in memory that another process sent; nil where that isn't as it must be, or can't be mapped. Call under

@@ -98,13 +98,10 @@ func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
 }
 
 private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    unsafe putBackPending(socket)
     if unsafe socket.pointee.hidden >= 0 {
         unsafe clearEntry(socket.pointee.hidden)
         _ = unsafe sk_close(socket.pointee.hidden)
-    }
-    for index in unsafe 0..<socket.pointee.pendingCount {
-        unsafe clearEntry(socket.pointee.pending[index])
-        _ = unsafe sk_close(socket.pointee.pending[index])
     }
     unsafe closeHolder(socket.pointee.stp.portHolder)
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }

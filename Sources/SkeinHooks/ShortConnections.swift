@@ -62,9 +62,6 @@ func noteHandedOn(_ end: Endpoint) {
             unsafe !socket.pointee.isSTP && !socket.pointee.hiddenIsShut,
             unsafe UInt32(socket.pointee.bound4or6.port) == port
         else { continue }
-        // Who has connected already is still accepted.
-        unsafe socket.pointee.leavesFor = .shortHandedOn
-        unsafe socket.pointee.hiddenIsShut = true
-        _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
+        unsafe beginLeaving(socket, for: .shortHandedOn)
     }
 }

@@ -266,9 +266,9 @@ private func merge(
     for extra in count..<max(work.total, count) {
         let owner = unsafe Int(work.owners[extra])
         if unsafe work.kernel[extra].revents & Int16(POLLHUP) != 0,
-            let socket = unsafe streamSocket(items[owner].fd), unsafe work.kernel[extra].fd == socket.pointee.hidden
+            let socket = unsafe streamSocket(items[owner].fd), unsafe work.kernel[extra].fd == socket.pointee.hidden,
+            unsafe !leaves(socket)
         {
-            unsafe stopTranslating(socket)
             continue
         }
         let said = unsafe work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)

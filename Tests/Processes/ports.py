@@ -1,20 +1,14 @@
 """Ports below 1024: who may use one is served under it, and nobody else can say that it is his."""
 
 import ctypes
-import fcntl
 import os
-import pathlib
 import socket
-import struct
-import subprocess
 
 from cases import WATCHDOG, case, expect, in_memory, not_here
+from hellos import SlowClient
 
-SKEIN = pathlib.Path(__file__).resolve().parents[2] / "build/bin/skein"
 NOBODY = 65534
-SO_COOKIE = 57
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-SEALS = 0x1 | 0x2 | 0x4  # against more seals, shrinking and growing
 
 
 def root_only():
@@ -78,22 +72,11 @@ def low_port():
 def told(listener, port, make_proof):
     """Whom the listener takes a client for that says, in a hello of its own making, that it has the port; None where
     it refuses. `make_proof` returns the socket that is to prove it, or None; it is called when the client has connected."""
-    version = int(subprocess.run([SKEIN, "version"], stdout=subprocess.PIPE, check=True, text=True).stdout.split()[-1])
-    cookie = struct.unpack("Q", listener.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
-    memory = os.memfd_create("forged", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    os.ftruncate(memory, 4096 + (64 << 10) + (2 << 20))
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
-
-    def address(port):
-        return struct.pack("=HH4x4s4xQI", socket.AF_INET, port, socket.inet_aton("127.0.0.1"), 0, 0)
-
-    hello = struct.pack("=IIiI", 0x4e494b53, version, 0, 1) + address(listener.getsockname()[1]) + bytes(4) + address(port)
+    client = SlowClient(listener, port)
 
     def send():
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        end.connect(f"\0skein/{version}/tcp/{cookie:x}")
-        proof = make_proof()
-        socket.send_fds(end, [hello], [memory] + ([proof.fileno()] if proof else []))
+        client.connect()
+        client.say_hello(make_proof())
         return "sent"
 
     expect(as_nobody(send), "sent")

@@ -120,6 +120,13 @@ def reload_with_kept_connections(t):
     assert errors <= RELOADS * CONNECTIONS, f"{errors} of {count} requests failed"
 
 
+@test("nginx reloads thirty times without a pause during wrk, a new connection for each request, and none fails",
+      needs=["nginx", "wrk"])
+def reload_in_a_loop(t):
+    count, errors = reload_during_wrk(t, 30, 0, "-H", "Connection: close")
+    assert errors == 0, f"{errors} of {count} requests failed"
+
+
 def reload_during_wrk(t, reloads, pause, *options):
     """Returns how many requests wrk made in the meantime, and how many failed."""
     master = serve(t)

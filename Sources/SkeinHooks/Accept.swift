@@ -1,0 +1,294 @@
+import CSystem
+
+// A listener has two queues: the kernel's own of TCP, and that of its hidden Unix listener, through which clients
+// come that share memory with us.
+
+@c(accept) public func hookAccept(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
+) -> Int32 { unsafe hookAccept4(descriptor, address, length, 0) }
+
+@c(accept4) public func hookAccept4(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int32 {
+    if unsafe descriptorTable == nil || entry(descriptor) == 0 { adoptIfListening(descriptor) }
+    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 else {
+        let result = unsafe real.accept4!(descriptor, address, length, flags)
+        // From a listener that has only TCP, for the reason that its record tells.
+        if result >= 0, let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.record != nil {
+            recordCarried(result, unsafe socket.pointee.reason)
+        }
+        return result
+    }
+    let refusal = unsafe address == nil ? 0 : refusal(of: address, length)
+    if refusal != 0 { return Int32(finish(refusal)) }
+    return unsafe Int32(finish(accept(descriptor, socket, address, length, flags)))
+}
+
+private func adoptIfListening(_ descriptor: Int32) {
+    guard unsafe rules.enabled else { return }
+    var listening: Int32 = 0
+    var length: UInt32 = 4
+    if unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0 && listening != 0
+    {
+        adoptListener(descriptor, 128)
+    }
+}
+
+private func accept(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    guard flags & ~(Flag.nonBlock | Flag.closeOnExec) == 0 else { return -Int(EINVAL) }
+    let start = unsafe socket.pointee.receiveTimeout == 0 ? 0 : sk_now()
+    var patience: UInt64 = 0
+    while true {
+        if unsafe socket.pointee.hiddenIsShut && !socket.pointee.isSTP && socket.pointee.hidden >= 0 {
+            // Who had connected before is in the queue still.
+            let late = unsafe acceptFromMemory(socket, address, length, flags)
+            if late >= 0 { return late }
+            if unsafe awaitHello(socket) { continue }
+            unsafe stopTranslating(socket)
+        }
+        if unsafe socket.pointee.hidden < 0 {
+            // A wait may have been woken by nothing but the end of the hidden one.
+            if unsafe socket.pointee.promised && !socket.pointee.nonBlocking && !isReadable(descriptor) {
+                unsafe socket.pointee.promised = false
+                return -Int(ECONNABORTED)
+            }
+            let accepted = unsafe real.accept4!(descriptor, address, length, flags)
+            if accepted >= 0 { recordCarried(accepted, unsafe socket.pointee.reason) }
+            return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
+        }
+        for attempt in 0..<2 {
+            let memoryFirst = unsafe (attempt == 0) == socket.pointee.turn
+            let result =
+                unsafe memoryFirst
+                ? acceptFromMemory(socket, address, length, flags)
+                : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
+            if result == -Int(EAGAIN) { continue }
+            unsafe socket.pointee.promised = false
+            // The queue that had one goes on being asked first, but not for ever.
+            unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
+            if unsafe attempt == 1 || socket.pointee.streak & 7 == 7 { unsafe socket.pointee.turn.toggle() }
+            return result
+        }
+        if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
+        if unsafe socket.pointee.promised {
+            // A client's hello comes a moment after its connection.
+            let now = sk_now()
+            if patience == 0 { patience = now &+ 100_000_000 }
+            if unsafe socket.pointee.pendingCount > 0 && now < patience {
+                letOthersRun()
+                continue
+            }
+            // A wait took somebody for a client who was none. A program that waits for others too must not
+            // be held up here.
+            unsafe socket.pointee.promised = false
+            return -Int(ECONNABORTED)
+        }
+        let error = unsafe waitForConnection(descriptor, socket, start)
+        if error != 0 { return -error }
+        // Another thread may have closed it meanwhile.
+        guard unsafe streamSocket(descriptor) == socket else { return -Int(EBADF) }
+    }
+}
+
+/// For a listener that will be TCP's alone: whether one of those who have connected says hello, which takes them a
+/// moment unless they are stopped.
+private func awaitHello(_ socket: UnsafeMutablePointer<StreamSocket>) -> Bool {
+    var items = InlineArray<16, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
+    let count = unsafe socket.pointee.pendingCount
+    if count == 0 { return false }
+    for index in 0..<count { items[index].fd = unsafe socket.pointee.pending[index] }
+    var patience = timespec(tv_sec: 0, tv_nsec: 100_000_000)
+    let ready = unsafe withUnsafeMutableBytes(of: &items) {
+        unsafe sk_ppoll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), UInt(count), &patience, nil)
+    }
+    return ready > 0
+}
+
+private func acceptFromKernel(
+    _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    let accepted = unsafe sk_accept4(descriptor, address, length, flags)
+    if accepted >= 0 && mustRefuse(Int32(accepted)) {
+        _ = sk_close(Int32(accepted))
+        return -Int(EAGAIN)
+    }
+    if accepted >= 0 { recordCarried(Int32(accepted), .clientOverTCP) }
+    return accepted
+}
+
+/// Whether a plain client came by TCP where no rule sent it there, and --strict leaves it no other way.
+private func mustRefuse(_ accepted: Int32) -> Bool {
+    guard unsafe rules.isStrict else { return false }
+    guard let dialled = boundAddress(accepted) else { return true }
+    return unsafe rules.allows(dialled)
+}
+
+private func acceptFromMemory(
+    _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    for index in unsafe 0..<socket.pointee.pendingCount {
+        let waiting = unsafe socket.pointee.pending[index]
+        let greeting = unsafe acceptEnd(waiting, bound: socket.pointee.bound4or6)
+        if case .again = greeting { continue }
+        unsafe removePending(socket, index)
+        if case .endpoint(let end) = greeting {
+            // It was kept above the program's numbers; the program gets the lowest free one.
+            let moved = sk_fcntl(waiting, 1030 /* F_DUPFD_CLOEXEC */, 0)
+            _ = sk_close(waiting)
+            if moved < 0 {
+                end.release(connected: false)
+                return moved
+            }
+            if flags & Flag.closeOnExec == 0 { _ = sk_fcntl(Int32(moved), F_SETFD, 0) }
+            if flags & Flag.nonBlock != 0 { _ = sk_fcntl(Int32(moved), F_SETFL, Int(Flag.nonBlock)) }
+            return unsafe finishAccept(end, Int32(moved), socket, address, length, flags)
+        }
+        _ = sk_close(waiting)
+        return unsafe acceptFromMemory(socket, address, length, flags)
+    }
+    for _ in 0..<strangersAtOnce {
+        let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
+        guard accepted >= 0 else {
+            return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted
+        }
+        let descriptor = Int32(accepted)
+        switch unsafe acceptEnd(descriptor, bound: socket.pointee.bound4or6) {
+        case .endpoint(let end): return unsafe finishAccept(end, descriptor, socket, address, length, flags)
+        case .refused: _ = sk_close(descriptor)
+        case .again: unsafe keepPending(socket, descriptor)
+        }
+    }
+    return -Int(ECONNABORTED)
+}
+
+/// How many that say no hello, or a wrong one, an accept turns away before its program has a word again: others
+/// may connect without end, and ECONNABORTED makes programs ask anew.
+private let strangersAtOnce = 64
+
+private func isReadable(_ descriptor: Int32) -> Bool {
+    var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    var now = timespec(tv_sec: 0, tv_nsec: 0)
+    return unsafe sk_ppoll(&item, 1, &now, nil) > 0
+}
+
+/// The listener is to be TCP's alone, in every process that holds it; who has connected already is still accepted.
+func beginLeaving(_ socket: UnsafeMutablePointer<StreamSocket>, for reason: Reason) {
+    unsafe socket.pointee.leavesFor = reason
+    unsafe socket.pointee.hiddenIsShut = true
+    _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
+}
+
+/// The hidden listener has been shut: whether somebody who connected before that is still to be accepted. Where
+/// nobody is, the listener is TCP's alone.
+func leaves(_ socket: UnsafeMutablePointer<StreamSocket>) -> Bool {
+    if unsafe socket.pointee.isSTP { return false }
+    let late = unsafe sk_accept4(socket.pointee.hidden, nil, nil, Int32(Flag.closeOnExec))
+    if late >= 0 { unsafe keepPending(socket, Int32(late)) }
+    unsafe socket.pointee.hiddenIsShut = unsafe socket.pointee.pendingCount > 0
+    if unsafe !socket.pointee.hiddenIsShut { unsafe stopTranslating(socket) }
+    return unsafe socket.pointee.hiddenIsShut
+}
+
+/// The hidden listener is dead: the listener is TCP's alone.
+func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason? = nil) {
+    unsafe socket.pointee.hiddenIsShut = false
+    if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
+    let hidden = unsafe socket.pointee.hidden
+    unfollowPending(hidden)
+    clearEntry(hidden)
+    _ = sk_close(hidden)
+    unsafe socket.pointee.hidden = -1
+    var visible: Int32 = -1
+    for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
+        visible = Int32(number)
+        unsafe setEntry(visible, socket, .stream)
+        unsafe showOwnBlocking(visible, socket)
+    }
+    unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason ?? socket.pointee.leavesFor)
+}
+
+private func finishAccept(
+    _ end: Endpoint, _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>,
+    _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    unsafe takeOptions(end, from: socket)
+    if flags & Flag.nonBlock != 0 { end.set(EndFlag.nonBlocking) }
+    installEndpoint(end, descriptor)
+    if unsafe process.pools.isShort && !socket.pointee.isSTP {
+        // The next one might be refused: clients that come from now on use TCP, whoever holds the listener.
+        unsafe beginLeaving(socket, for: .noMemory)
+    }
+    unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
+    return Int(descriptor)
+}
+
+/// A client that has connected but not said hello yet (it was interrupted in between) holds nobody up.
+private func keepPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ descriptor: Int32) {
+    if unsafe socket.pointee.pendingCount == 16 {
+        let oldest = unsafe socket.pointee.pending[0]
+        unsafe removePending(socket, 0)
+        _ = sk_close(oldest)
+    }
+    let kept = hide(descriptor)
+    if kept < 0 { return }
+    setEntry(kept, nil, .hidden)
+    unsafe socket.pointee.pending[socket.pointee.pendingCount] = kept
+    unsafe socket.pointee.pendingCount += 1
+    unsafe followPending(socket, kept)
+}
+
+/// This process leaves the listener, or does not know whether it stays: clients that it took out of the common queue
+/// go back there, for others who hold the listener.
+func putBackPending(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    while unsafe socket.pointee.pendingCount > 0 {
+        let client = unsafe socket.pointee.pending[0]
+        unsafe removePending(socket, 0)
+        if unsafe socket.pointee.hidden >= 0 { unsafe putBack(client, to: socket.pointee.hidden) }
+        _ = sk_close(client)
+    }
+}
+
+private func removePending(_ socket: UnsafeMutablePointer<StreamSocket>, _ index: Int) {
+    unsafe unfollowPending(socket.pointee.pending[index])
+    unsafe clearEntry(socket.pointee.pending[index])
+    for later in unsafe index + 1..<max(socket.pointee.pendingCount, index + 1) {
+        unsafe socket.pointee.pending[later - 1] = unsafe socket.pointee.pending[later]
+    }
+    unsafe socket.pointee.pendingCount -= 1
+}
+
+/// Sleeps until either queue may have a connection; 0, or the errno.
+private func waitForConnection(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64
+) -> Int {
+    var items = InlineArray<18, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
+    items[0].fd = descriptor
+    items[1].fd = unsafe socket.pointee.hidden
+    for index in unsafe 0..<socket.pointee.pendingCount { items[index + 2].fd = unsafe socket.pointee.pending[index] }
+    let count = unsafe UInt(2 + socket.pointee.pendingCount)
+    var timeout = timespec(tv_sec: 0, tv_nsec: 0)
+    let limited = unsafe socket.pointee.receiveTimeout != 0
+    if limited {
+        let end = unsafe start &+ socket.pointee.receiveTimeout
+        let now = sk_now()
+        if now >= end { return Int(EAGAIN) }
+        timeout = timespec(tv_sec: Int((end - now) / 1_000_000_000), tv_nsec: Int((end - now) % 1_000_000_000))
+    }
+    let result = unsafe withUnsafeMutableBytes(of: &items) { bytes in
+        unsafe withUnsafePointer(to: &timeout) {
+            unsafe Sleep(
+                .poll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), Int(count), limited ? $0 : nil, nil),
+                armed: .nothing
+            ).run()
+        }
+    }
+    if unsafe items[1].revents & Int16(POLLHUP) != 0 && !socket.pointee.isSTP {
+        unsafe socket.pointee.hiddenIsShut = true
+    }
+    if result == -Int(EINTR) && !limited && sk_handlers_restart() != 0 { return 0 }
+    return result < 0 ? -result : 0
+}
