@@ -15,6 +15,7 @@ struct SkeinCommand: ParsableCommand {
     static func main() {
         do {
             do {
+                try checkName(CommandLine.arguments.dropFirst().first ?? "")
                 var command = try parseAsRoot()
                 try command.run()
             } catch  where exitCode(for: error) == .success {
@@ -23,5 +24,14 @@ struct SkeinCommand: ParsableCommand {
         } catch {
             exit(withError: error)
         }
+    }
+
+    /// The argument parser would call a mistyped sub-command an unexpected argument.
+    private static func checkName(_ word: String) throws {
+        let names = configuration.subcommands.map { $0._commandName } + ["help"]
+        if word.isEmpty || word.hasPrefix("-") || names.contains(word) { return }
+        let nearest = names.map { (name: $0, changes: word.difference(from: $0).count) }.min { $0.changes < $1.changes }
+        let meant = nearest.map { $0.changes <= 3 ? " Did you mean '\($0.name)'?" : "" } ?? ""
+        throw ValidationError("There is no sub-command '\(word)'.\(meant)")
     }
 }

@@ -31,6 +31,14 @@ def _(folder):
     one_line(skein("run", "plain", expect=126, PATH=str(folder))[1], "chmod +x")
 
 
+@test("a mistyped sub-command is named, with the one that was meant")
+def _(_folder):
+    for word, message in (("rnu", "'rnu'. Did you mean 'run'?"), ("xyzzyx", "no sub-command 'xyzzyx'.\n")):
+        assert message in skein(word, "true", expect=64)[1], f"{word}: {message!r} is missing"
+    skein("help", "run")
+    skein("help")
+
+
 @test("no program and an unknown option are explained")
 def _(_folder):
     cases = [([], "Name the program"), (["--bogus", "ls"], "--bogus"), (["--spin", "often", "ls"], "adaptive")]
