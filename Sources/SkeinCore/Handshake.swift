@@ -5,7 +5,8 @@ import CSystem
 /// may. From then on there are only bells.
 package struct Hello {
     package static let magic: UInt32 = 0x4e49_4b53  // "SKIN"
-    /// In place of a hello: the one descriptor is the connection of a client that `putBack` speaks of.
+    /// In place of a hello: the descriptors are a client's connection that `putBack` speaks of and the hidden listener;
+    /// `generation` is when its hello was first missed.
     package static let forwarded: UInt32 = 0x4657_4b53  // "SKWF"
 
     package var magic = Hello.magic
@@ -175,91 +176,117 @@ package func greet(
     return (endpoint, .none)
 }
 
-/// Reads the hello that a freshly accepted Unix socket brings. `again` when it has not come yet.
+/// What the first packet of an accepted Unix socket is.
 package enum Greeting {
     case endpoint(Endpoint)
-    case again
+    /// It has not come yet; when it was first missed, on the clock of `putBack`, 0 for just now.
+    case again(since: UInt32)
     case refused
+    /// There is no room to map its memory.
+    case noMemory
+    /// A client that another process has put back.
+    case forwarded(Int32, since: UInt32)
 }
 
-package func acceptEnd(_ descriptor: Int32, bound: Address) -> Greeting {
-    let client: Int32
-    switch readHello(descriptor, bound: bound) {
-    case .greeting(let greeting): return greeting
-    case .forwarded(let passed): client = passed
+/// Takes up the client whose connection to the hidden listener was accepted as `descriptor`. One that another process
+/// has put back takes the number and the flags of what it came through; that may have been put back as well.
+package func acceptEnd(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
+    var since: UInt32 = 0
+    for _ in 0..<16 {
+        switch readHello(descriptor, hidden: hidden, bound: bound) {
+        case .again: return .again(since: since)
+        case .forwarded(let client, let missed):
+            if since == 0 { since = missed }
+            guard takePlace(of: descriptor, client) else { return .refused }
+        case let greeting: return greeting
+        }
     }
-    // It takes the number and the flags of what it came through. Nobody forwards what is itself forwarded.
+    return .refused
+}
+
+private func takePlace(of descriptor: Int32, _ client: Int32) -> Bool {
+    defer { _ = sk_close(client) }
     let closesOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
     let status = sk_fcntl(descriptor, F_GETFL, 0)
-    let moved = sk_dup3(client, descriptor, closesOnExec ? Flag.closeOnExec : 0)
-    _ = sk_close(client)
-    guard moved >= 0 else { return .refused }
+    guard sk_dup3(client, descriptor, closesOnExec ? Flag.closeOnExec : 0) >= 0 else { return false }
     _ = sk_fcntl(descriptor, F_SETFL, status)
-    switch readHello(descriptor, bound: bound) {
-    case .greeting(let greeting): return greeting
-    case .forwarded(let another):
-        _ = sk_close(another)
-        return .refused
-    }
+    return true
 }
 
-/// A process that leaves a listener to others has taken a client out of their common queue, whose hello had not
-/// come yet: puts it back, at the queue's end.
-package func putBack(_ client: Int32, to hidden: Int32) {
+/// A client that was taken out of the common queue before its hello had come goes back there, at the end: whoever
+/// holds the listener may serve it then. False where there is no way back.
+package func putBack(_ client: Int32, to hidden: Int32, since: UInt32) -> Bool {
     var name = sockaddr_un()
     var length = UInt32(MemoryLayout<sockaddr_un>.size)
-    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return }
+    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return false }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
-    guard made >= 0 else { return }
+    guard made >= 0 else { return false }
     defer { _ = sk_close(Int32(made)) }
-    guard unsafe sk_connect(Int32(made), &name, length) == 0 else { return }
+    guard unsafe sk_connect(Int32(made), &name, length) == 0 else { return false }
     var hello = Hello()
     hello.magic = Hello.forwarded
-    var passed = client
-    _ = unsafe sk_send_descriptors(
-        Int32(made), &hello, MemoryLayout<Hello>.size, &passed, 1, Int32(truncatingIfNeeded: Flag.noSignal))
+    hello.generation = since
+    var passed = (client, hidden)
+    return unsafe withUnsafeBytes(of: &passed) {
+        unsafe sk_send_descriptors(
+            Int32(made), &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
+            Int32(truncatingIfNeeded: Flag.noSignal))
+    } == MemoryLayout<Hello>.size
 }
 
-/// Whether who forwards a client may: he could as well have accepted it.
-private func mayForward(_ user: UInt32) -> Bool { unsafe user == 0 || user == process.effectiveUser }
-
-/// What the first packet of an accepted Unix socket is.
-private enum FirstPacket {
-    case greeting(Greeting)
-    /// A client that another process puts back.
-    case forwarded(Int32)
-}
-
-private func readHello(_ descriptor: Int32, bound: Address) -> FirstPacket {
+/// Reads the first packet, and the descriptors with it. It stays in the queue until the descriptors are here: at the
+/// limit of descriptors the spare one makes room.
+private func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
     var hello = Hello()
-    var passed: (memory: Int32, bound: Int32) = (-1, -1)
-    var count: Int32 = 0
-    let received = unsafe withUnsafeMutableBytes(of: &passed) {
-        unsafe sk_receive_descriptors(
-            descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
-            &count, Int32(truncatingIfNeeded: Flag.dontWait))
-    }
-    if received == -Int(EAGAIN) { return .greeting(.again) }
+    var passed: (memory: Int32, other: Int32) = (-1, -1)
     defer {
         if passed.memory >= 0 { _ = sk_close(passed.memory) }
-        if passed.bound >= 0 { _ = sk_close(passed.bound) }
+        if passed.other >= 0 { _ = sk_close(passed.other) }
     }
-    guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.version == Layout.version,
-        let peer = peerCredentials(descriptor)
-    else { return .greeting(.refused) }
-    if hello.magic == Hello.forwarded && mayForward(peer.user) {
+    func receive() -> Int {
+        var count: Int32 = 0
+        return unsafe withUnsafeMutableBytes(of: &passed) {
+            unsafe sk_receive_descriptors(
+                descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
+                &count, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
+        }
+    }
+    var received = receive()
+    if received == -Int(EAGAIN) { return .again(since: 0) }
+    if received > 0 && passed.memory < 0 && withProcessLock({ unsafe process.giveUpSpare() }) { received = receive() }
+    var none: UInt8 = 0
+    _ = unsafe sk_recvfrom(descriptor, &none, 1, Int32(truncatingIfNeeded: Flag.dontWait))
+    guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.version == Layout.version else {
+        return .refused
+    }
+    if hello.magic == Hello.forwarded && isSame(passed.other, hidden) {
         defer { passed.memory = -1 }
-        return .forwarded(passed.memory)
+        return .forwarded(passed.memory, since: hello.generation)
     }
-    guard hello.magic == Hello.magic else { return .greeting(.refused) }
+    guard hello.magic == Hello.magic else { return .refused }
+    return takeUp(hello, memory: passed.memory, proof: passed.other, from: descriptor, bound: bound)
+}
+
+/// Whether who forwards a client holds the hidden listener too: then he could as well have accepted it.
+private func isSame(_ one: Int32, _ other: Int32) -> Bool {
+    var statuses = (stat(), stat())
+    guard one >= 0, unsafe sk_fstat(one, &statuses.0) == 0, unsafe sk_fstat(other, &statuses.1) == 0 else {
+        return false
+    }
+    return statuses.0.st_dev == statuses.1.st_dev && statuses.0.st_ino == statuses.1.st_ino
+}
+
+private func takeUp(
+    _ hello: Hello, memory: Int32, proof: Int32, from descriptor: Int32, bound: Address
+) -> Greeting {
+    guard let peer = peerCredentials(descriptor) else { return .refused }
     let mayUsePort =
-        hello.client.port >= 1024 || peer.user == 0
-        || isBound(passed.bound, to: hello.client, inNetworkOf: descriptor)
-    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .greeting(.refused) }
-    let endpoint = withProcessLock { () -> Endpoint? in
-        takeUp(passed.memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
+        hello.client.port >= 1024 || peer.user == 0 || isBound(proof, to: hello.client, inNetworkOf: descriptor)
+    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .refused }
+    let made = withProcessLock { () -> Greeting in
+        takeUp(memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
     }
-    guard let endpoint else { return .greeting(.refused) }
+    guard case .endpoint(let endpoint) = made else { return made }
     if bound.isSTP { endpoint.set(EndFlag.refusesAfterShutdown) }
     // A listener of family AF_INET6 sees IPv4 addresses in their mapped form, as the kernel shows them.
     let six = bound.family == UInt16(AF_INET6)
@@ -269,22 +296,21 @@ private func readHello(_ descriptor: Int32, bound: Address) -> FirstPacket {
     // An STP client may wait for this; any other looks elsewhere.
     endpoint.mine.or32(Layout.state, EndState.accepted)
     endpoint.wakeAll(descriptor)
-    return .greeting(.endpoint(endpoint))
+    return .endpoint(endpoint)
 }
 
-/// An end in memory that another process sent; nil where that isn't as it must be, or can't be mapped. Call under
-/// the process lock.
-package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt32, end: Int) -> Endpoint? {
+/// An end in memory that another process sent, refused where that isn't as it must be. Call under the process lock.
+package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt32, end: Int) -> Greeting {
     switch unsafe process.pools.adopt(memory, slot: slot, user: user) {
-    case .refused: return nil
+    case .refused: return .refused
     case .noMemory: break
     case .pool(let pool):
         let place = PoolSet.Place(pool: pool, slot: slot, generation: generation)
         guard let endpoint = makeEndpoint(place, end: end) else { break }
         unsafe process.pools.use(pool)
-        return endpoint
+        return .endpoint(endpoint)
     }
-    guard unsafe process.pools.spendReserve() else { return nil }
+    guard unsafe process.pools.spendReserve() else { return .noMemory }
     return takeUp(memory, user: user, slot: slot, generation: generation, end: end)
 }
 

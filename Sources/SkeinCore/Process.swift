@@ -34,10 +34,31 @@ package struct ProcessState {
     package var mayProbe = true
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
+    /// Makes room for what a hello brings when every other number is taken; -1 for none.
+    package var spare: Int32 = -1
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
     /// a program that closes everything away from it.
     package var noteHidden: (@convention(c) (Int32, Bool) -> Void)? = nil
     package init() {}
+
+    /// For who listens. False where every number is taken. Call under the process lock, as `giveUpSpare`.
+    package mutating func keepSpare() -> Bool {
+        if spare >= 0 { return true }
+        let made = sk_socket(AF_UNIX, 1 | Flag.closeOnExec, 0)
+        if made < 0 { return made != -Int(EMFILE) }
+        spare = hide(Int32(made))
+        guard spare >= 0 else { return spare != -EMFILE || descriptorLimit() < tightLimit }
+        noteHidden?(spare, true)
+        return true
+    }
+
+    package mutating func giveUpSpare() -> Bool {
+        if spare < 0 { return false }
+        noteHidden?(spare, false)
+        _ = sk_close(spare)
+        spare = -1
+        return true
+    }
 }
 
 nonisolated(unsafe) package var process = ProcessState()

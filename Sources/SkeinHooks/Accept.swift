@@ -46,7 +46,6 @@ private func accept(
             // Who had connected before is in the queue still.
             let late = unsafe acceptFromMemory(socket, address, length, flags)
             if late >= 0 { return late }
-            if unsafe awaitHello(socket) { continue }
             unsafe stopTranslating(socket)
         }
         if unsafe socket.pointee.hidden < 0 {
@@ -59,13 +58,15 @@ private func accept(
             if accepted >= 0 { recordCarried(accepted, unsafe socket.pointee.reason) }
             return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
         }
+        var isLate = false
         for attempt in 0..<2 {
             let memoryFirst = unsafe (attempt == 0) == socket.pointee.turn
             let result =
                 unsafe memoryFirst
                 ? acceptFromMemory(socket, address, length, flags)
                 : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
-            if result == -Int(EAGAIN) { continue }
+            if result == helloIsLate { isLate = true }
+            if result == -Int(EAGAIN) || result == helloIsLate { continue }
             unsafe socket.pointee.promised = false
             // The queue that had one goes on being asked first, but not for ever.
             unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
@@ -77,10 +78,7 @@ private func accept(
             // A client's hello comes a moment after its connection.
             let now = sk_now()
             if patience == 0 { patience = now &+ 100_000_000 }
-            if unsafe socket.pointee.pendingCount > 0 && now < patience {
-                letOthersRun()
-                continue
-            }
+            if isLate && now < patience { continue }
             // A wait took somebody for a client who was none. A program that waits for others too must not
             // be held up here.
             unsafe socket.pointee.promised = false
@@ -91,20 +89,6 @@ private func accept(
         // Another thread may have closed it meanwhile.
         guard unsafe streamSocket(descriptor) == socket else { return -Int(EBADF) }
     }
-}
-
-/// For a listener that will be TCP's alone: whether one of those who have connected says hello, which takes them a
-/// moment unless they are stopped.
-private func awaitHello(_ socket: UnsafeMutablePointer<StreamSocket>) -> Bool {
-    var items = InlineArray<16, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
-    let count = unsafe socket.pointee.pendingCount
-    if count == 0 { return false }
-    for index in 0..<count { items[index].fd = unsafe socket.pointee.pending[index] }
-    var patience = timespec(tv_sec: 0, tv_nsec: 100_000_000)
-    let ready = unsafe withUnsafeMutableBytes(of: &items) {
-        unsafe sk_ppoll($0.baseAddress!.assumingMemoryBound(to: pollfd.self), UInt(count), &patience, nil)
-    }
-    return ready > 0
 }
 
 private func acceptFromKernel(
@@ -126,43 +110,70 @@ private func mustRefuse(_ accepted: Int32) -> Bool {
     return unsafe rules.allows(dialled)
 }
 
+/// In place of an errno: somebody is in the queue who has not said hello yet.
+private let helloIsLate = -4096
+
 private func acceptFromMemory(
     _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
     _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
-    for index in unsafe 0..<socket.pointee.pendingCount {
-        let waiting = unsafe socket.pointee.pending[index]
-        let greeting = unsafe acceptEnd(waiting, bound: socket.pointee.bound4or6)
-        if case .again = greeting { continue }
-        unsafe removePending(socket, index)
-        if case .endpoint(let end) = greeting {
-            // It was kept above the program's numbers; the program gets the lowest free one.
-            let moved = sk_fcntl(waiting, 1030 /* F_DUPFD_CLOEXEC */, 0)
-            _ = sk_close(waiting)
-            if moved < 0 {
-                end.release(connected: false)
-                return moved
-            }
-            if flags & Flag.closeOnExec == 0 { _ = sk_fcntl(Int32(moved), F_SETFD, 0) }
-            if flags & Flag.nonBlock != 0 { _ = sk_fcntl(Int32(moved), F_SETFL, Int(Flag.nonBlock)) }
-            return unsafe finishAccept(end, Int32(moved), socket, address, length, flags)
-        }
-        _ = sk_close(waiting)
-        return unsafe acceptFromMemory(socket, address, length, flags)
-    }
+    // A client that has been accepted must be served: at the limit of descriptors it stays in the queue.
+    guard withProcessLock({ unsafe process.keepSpare() }) else { return -Int(EMFILE) }
+    let hidden = unsafe socket.pointee.hidden
+    var late = 0
     for _ in 0..<strangersAtOnce {
-        let accepted = unsafe sk_accept4(socket.pointee.hidden, nil, nil, flags)
+        var greeting = Greeting.refused
+        let accepted = arrive {
+            let accepted = sk_accept4(hidden, nil, nil, flags)
+            if accepted >= 0 {
+                greeting = unsafe acceptEnd(Int32(accepted), hidden: hidden, bound: socket.pointee.bound4or6)
+            }
+            return accepted
+        }
         guard accepted >= 0 else {
+            if accepted == -Int(EAGAIN) && late > 0 { return helloIsLate }
             return accepted == -Int(ECONNABORTED) ? -Int(EAGAIN) : accepted
         }
         let descriptor = Int32(accepted)
-        switch unsafe acceptEnd(descriptor, bound: socket.pointee.bound4or6) {
-        case .endpoint(let end): return unsafe finishAccept(end, descriptor, socket, address, length, flags)
-        case .refused: _ = sk_close(descriptor)
-        case .again: unsafe keepPending(socket, descriptor)
+        if case .again(let since) = greeting { greeting = unsafe awaitHello(descriptor, socket, since) }
+        if case .endpoint(let end) = greeting {
+            return unsafe finishAccept(end, descriptor, socket, address, length, flags)
         }
+        if case .again = greeting { late += 1 }
+        clearEntry(descriptor)
+        _ = sk_close(descriptor)
+        // A TCP listener goes on, with TCP alone.
+        if case .noMemory = greeting, unsafe socket.pointee.isSTP { return -Int(ENOMEM) }
+        // It has been asked twice.
+        if late == 2 { return helloIsLate }
     }
     return -Int(ECONNABORTED)
+}
+
+/// A client has connected and not said hello yet: it was interrupted in between. It holds nobody up for more than a
+/// moment, and belongs to nobody: if its hello doesn't come now, it goes back into the common queue. Who is silent for
+/// a second is refused, which an honest client sees before it has sent its hello, and turns to TCP.
+private func awaitHello(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ since: UInt32
+) -> Greeting {
+    let now = UInt32(truncatingIfNeeded: sk_now() / 1_000_000) | 1
+    let missed = since == 0 ? now : since
+    let age = Int32(bitPattern: now &- missed)
+    let hidden = unsafe socket.pointee.hidden
+    func hello(within nanoseconds: Int) -> Greeting {
+        var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        var patience = timespec(tv_sec: 0, tv_nsec: nanoseconds)
+        _ = unsafe sk_ppoll(&item, 1, &patience, nil)
+        return unsafe acceptEnd(descriptor, hidden: hidden, bound: socket.pointee.bound4or6)
+    }
+    let greeting = hello(within: age < 2 ? 50_000 : 1_000_000)
+    guard case .again = greeting else { return greeting }
+    if age < 0 || age > 1000 { return .refused }
+    if putBack(descriptor, to: hidden, since: missed) { return greeting }
+    // The queue is full, or the listener is being left to TCP.
+    let last = hello(within: 100_000_000)
+    if case .again = last { return .refused }
+    return last
 }
 
 /// How many that say no hello, or a wrong one, an accept turns away before its program has a word again: others
@@ -182,23 +193,12 @@ func beginLeaving(_ socket: UnsafeMutablePointer<StreamSocket>, for reason: Reas
     _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
 }
 
-/// The hidden listener has been shut: whether somebody who connected before that is still to be accepted. Where
-/// nobody is, the listener is TCP's alone.
-func leaves(_ socket: UnsafeMutablePointer<StreamSocket>) -> Bool {
-    if unsafe socket.pointee.isSTP { return false }
-    let late = unsafe sk_accept4(socket.pointee.hidden, nil, nil, Int32(Flag.closeOnExec))
-    if late >= 0 { unsafe keepPending(socket, Int32(late)) }
-    unsafe socket.pointee.hiddenIsShut = unsafe socket.pointee.pendingCount > 0
-    if unsafe !socket.pointee.hiddenIsShut { unsafe stopTranslating(socket) }
-    return unsafe socket.pointee.hiddenIsShut
-}
-
 /// The hidden listener is dead: the listener is TCP's alone.
 func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason? = nil) {
     unsafe socket.pointee.hiddenIsShut = false
     if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
     let hidden = unsafe socket.pointee.hidden
-    unfollowPending(hidden)
+    unfollow(hidden: hidden)
     clearEntry(hidden)
     _ = sk_close(hidden)
     unsafe socket.pointee.hidden = -1
@@ -226,50 +226,13 @@ private func finishAccept(
     return Int(descriptor)
 }
 
-/// A client that has connected but not said hello yet (it was interrupted in between) holds nobody up.
-private func keepPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ descriptor: Int32) {
-    if unsafe socket.pointee.pendingCount == 16 {
-        let oldest = unsafe socket.pointee.pending[0]
-        unsafe removePending(socket, 0)
-        _ = sk_close(oldest)
-    }
-    let kept = hide(descriptor)
-    if kept < 0 { return }
-    setEntry(kept, nil, .hidden)
-    unsafe socket.pointee.pending[socket.pointee.pendingCount] = kept
-    unsafe socket.pointee.pendingCount += 1
-    unsafe followPending(socket, kept)
-}
-
-/// This process leaves the listener, or does not know whether it stays: clients that it took out of the common queue
-/// go back there, for others who hold the listener.
-func putBackPending(_ socket: UnsafeMutablePointer<StreamSocket>) {
-    while unsafe socket.pointee.pendingCount > 0 {
-        let client = unsafe socket.pointee.pending[0]
-        unsafe removePending(socket, 0)
-        if unsafe socket.pointee.hidden >= 0 { unsafe putBack(client, to: socket.pointee.hidden) }
-        _ = sk_close(client)
-    }
-}
-
-private func removePending(_ socket: UnsafeMutablePointer<StreamSocket>, _ index: Int) {
-    unsafe unfollowPending(socket.pointee.pending[index])
-    unsafe clearEntry(socket.pointee.pending[index])
-    for later in unsafe index + 1..<max(socket.pointee.pendingCount, index + 1) {
-        unsafe socket.pointee.pending[later - 1] = unsafe socket.pointee.pending[later]
-    }
-    unsafe socket.pointee.pendingCount -= 1
-}
-
 /// Sleeps until either queue may have a connection; 0, or the errno.
 private func waitForConnection(
     _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64
 ) -> Int {
-    var items = InlineArray<18, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
+    var items = InlineArray<2, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
     items[0].fd = descriptor
     items[1].fd = unsafe socket.pointee.hidden
-    for index in unsafe 0..<socket.pointee.pendingCount { items[index + 2].fd = unsafe socket.pointee.pending[index] }
-    let count = unsafe UInt(2 + socket.pointee.pendingCount)
     var timeout = timespec(tv_sec: 0, tv_nsec: 0)
     let limited = unsafe socket.pointee.receiveTimeout != 0
     if limited {
@@ -281,7 +244,7 @@ private func waitForConnection(
     let result = unsafe withUnsafeMutableBytes(of: &items) { bytes in
         unsafe withUnsafePointer(to: &timeout) {
             unsafe Sleep(
-                .poll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), Int(count), limited ? $0 : nil, nil),
+                .poll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, limited ? $0 : nil, nil),
                 armed: .nothing
             ).run()
         }

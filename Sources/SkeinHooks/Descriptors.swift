@@ -16,6 +16,8 @@ enum Kind: UInt {
     case hidden = 5
     /// A connection over TCP that came to a listener of ours: `CarriedSocket`.
     case carried = 6
+    /// What has just been accepted, and is to be the program's in a moment.
+    case arriving = 7
 }
 
 /// Descriptor number to `pointer | kind`. nil until the process has its first TCP socket, so that a hook
@@ -30,7 +32,47 @@ private let hiddenMark = descriptorTableSize + 1
     guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
         return 0
     }
-    return unsafe table[Int(descriptor)].load(ordering: .acquiring)
+    let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
+    if word == 0 ? arrivals.load(ordering: .relaxed) == 0 : word != Kind.arriving.rawValue { return word }
+    return settled(descriptor)
+}
+
+/// Threads that are accepting, and until when others respect that.
+private let arrivals = Atomic<UInt32>(0)
+private let arrivalsUntil = Atomic<UInt64>(0)
+
+/// Another thread is accepting a connection: its number, which only the kernel knows yet, may be this one. What the
+/// program does with it must wait for the entry, as what is read now would be no byte of the stream.
+@inline(never) private func settled(_ descriptor: Int32) -> UInt {
+    guard let table = unsafe descriptorTable else { return 0 }
+    while true {
+        let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
+        let isOpen = word == 0 && arrivals.load(ordering: .acquiring) != 0
+        if !isOpen && word != Kind.arriving.rawValue { return word }
+        // Who accepts may have been stopped, or have left by longjmp.
+        if sk_now() > arrivalsUntil.load(ordering: .relaxed) { return 0 }
+        sk_pause()
+    }
+}
+
+/// Runs `accept`, which returns a new descriptor; other threads leave its number alone until it has an entry.
+func arrive(_ accept: () -> Int) -> Int {
+    if sk_is_single_threaded() != 0 { return accept() }
+    arrivalsUntil.store(sk_now() + 10_000_000, ordering: .relaxed)
+    arrivals.add(1, ordering: .sequentiallyConsistent)
+    let descriptor = accept()
+    if descriptor >= 0 { setEntry(Int32(descriptor), nil, .arriving) }
+    arrivals.subtract(1, ordering: .sequentiallyConsistent)
+    return descriptor
+}
+
+/// For a forked child: whoever was accepting is its parent's.
+func forgetArrivals() {
+    arrivals.store(0, ordering: .relaxed)
+    guard let table = unsafe descriptorTable else { return }
+    for number in 0..<programEnd where unsafe table[number].load(ordering: .relaxed) == Kind.arriving.rawValue {
+        clearEntry(Int32(number))
+    }
 }
 
 @inline(__always) func kind(_ entry: UInt) -> Kind { Kind(rawValue: entry & 7) ?? .none }
@@ -109,10 +151,8 @@ struct StreamSocket {
     var options = InlineArray<14, Int32>(repeating: 0)
     var otherOptions = OtherOptions()
     var reason = Reason.none
-    /// A listener: the hidden Unix listener, and Unix connections whose hello has not come yet.
+    /// A listener: the hidden Unix listener.
     var hidden: Int32 = -1
-    var pending = InlineArray<16, Int32>(repeating: -1)
-    var pendingCount = 0
     var bound4or6 = Address()
     /// A wait has reported the listener readable for its hidden one alone.
     var promised = false

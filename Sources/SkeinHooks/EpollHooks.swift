@@ -237,22 +237,14 @@ func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint
 func followListener(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
-            if let index = body.find(descriptor) { unsafe body.addHidden(index, socket) }
+            if let index = body.find(descriptor) { unsafe body.addHidden(index, socket.pointee.hidden) }
         }
     }
 }
 
-func followPending(_ socket: UnsafeMutablePointer<StreamSocket>, _ pending: Int32) {
-    unsafe forEachSet { set in
-        unsafe withLock(set) { body in
-            guard let owner = unsafe body.owner(ofHidden: socket.pointee.hidden) else { return }
-            body.addHidden(owner, pending)
-        }
-    }
-}
-
-func unfollowPending(_ pending: Int32) {
-    unsafe forEachSet { set in unsafe withLock(set) { $0.removeHidden(pending) } }
+/// The hidden listener is given up.
+func unfollow(hidden: Int32) {
+    unsafe forEachSet { set in unsafe withLock(set) { $0.removeHidden(hidden) } }
 }
 
 /// The TCP socket or listener is closed: its registrations are gone from the kernel's sets.

@@ -201,17 +201,12 @@ extension EpollSet {
         guard result == 0 else { return result }
         install(member, at: index)
         if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
-            unsafe addHidden(index, socket)
+            unsafe addHidden(index, socket.pointee.hidden)
         }
         return 0
     }
 
-    /// The hidden listener (and what waits beside it) reports under the visible one's data.
-    mutating func addHidden(_ owner: Int, _ socket: UnsafeMutablePointer<StreamSocket>) {
-        unsafe addHidden(owner, socket.pointee.hidden)
-        for index in unsafe 0..<socket.pointee.pendingCount { unsafe addHidden(owner, socket.pointee.pending[index]) }
-    }
-
+    /// The hidden listener reports under the visible one's data.
     mutating func addHidden(_ owner: Int, _ hidden: Int32) {
         guard let index = newMember() else { return }
         let visible = unsafe members![owner]
@@ -225,17 +220,6 @@ extension EpollSet {
         member.next = firstHidden
         firstHidden = Int32(index)
         unsafe members![index] = member
-    }
-
-    /// The visible listener's member to which a hidden one belongs.
-    func owner(ofHidden hidden: Int32) -> Int? {
-        var index = firstHidden
-        while index >= 0 {
-            let member = unsafe members![Int(index)]
-            if member.descriptor == hidden { return find(Int32(truncatingIfNeeded: member.seenTail)) }
-            index = member.next
-        }
-        return nil
     }
 
     /// Hidden members of which `condition` holds leave the set; the kernel's too where `fromKernel` says so.
@@ -262,8 +246,7 @@ extension EpollSet {
         }
     }
 
-    /// A pending connection is accepted or dropped. Its socket may live on under another number, so the
-    /// kernel would keep the registration.
+    /// The hidden listener may live on in another process, so the kernel would keep the registration.
     mutating func removeHidden(_ hidden: Int32) {
         dropHidden(fromKernel: true) { $0.descriptor == hidden }
     }

@@ -44,7 +44,6 @@ func withHeirs(
         if there < 0 { continue }
         if translates == nil { translates = unsafe program.willTranslate(environment) }
         if translates == true && heirs.count < Heirs.maximum {
-            unsafe putBackPending(socket)
             heirs.hidden[heirs.count] = unsafe socket.pointee.hidden
             heirs.count += 1
             list.append(decimal: UInt64(there))

@@ -72,7 +72,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
         let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!
         unsafe set.pointee.references -= 1
         if unsafe set.pointee.references == 0 { unsafe forgetSet(set) }
-    case .hidden, .none: break
+    case .hidden, .arriving, .none: break
     }
     clearEntry(descriptor)
     return departure
@@ -98,7 +98,6 @@ func anotherDescriptor(of word: UInt, than descriptor: Int32) -> Int32 {
 }
 
 private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
-    unsafe putBackPending(socket)
     if unsafe socket.pointee.hidden >= 0 {
         unsafe clearEntry(socket.pointee.hidden)
         _ = unsafe sk_close(socket.pointee.hidden)
@@ -200,6 +199,7 @@ private func moveHiddenAway(_ target: Int32) {
         unsafe process.blocks.moved(target, to: moved)
         unsafe process.table.moved(target, to: moved)
         unsafe relayLink.moved(target, to: moved)
+        if unsafe process.spare == target { unsafe process.spare = moved }
     }
     for number in 0..<programEnd {
         if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
@@ -212,9 +212,6 @@ private func moveHiddenAway(_ target: Int32) {
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
         if unsafe socket.pointee.hidden == target {
             if moved < 0 { unsafe stopTranslating(socket, .noDescriptor) } else { unsafe socket.pointee.hidden = moved }
-        }
-        for index in unsafe 0..<socket.pointee.pendingCount where unsafe socket.pointee.pending[index] == target {
-            unsafe socket.pointee.pending[index] = moved
         }
     }
 }
@@ -229,7 +226,7 @@ private func duplicated(_ descriptor: Int32, _ copy: Int32) {
     case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
     case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!.pointee.references += 1
     case .carried: unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
-    case .hidden, .none: return
+    case .hidden, .arriving, .none: return
     }
     unsafe setEntry(copy, pointer, kind(word))
     if kind(word) == .endpoint { adoptStandardStream(copy) }
@@ -392,6 +389,7 @@ private func afterForkInChild() {
     resetProcessLock()
     identifyProcess()
     forgetDeparted()
+    forgetArrivals()
     leaveRelayToParent()
     unsafe forEachSet { unsafe $0.pointee.forgetArms() }
     // What its parent armed stays the parent's.

@@ -157,6 +157,6 @@ private func replaceRecord(of word: UInt, _ descriptor: Int32, where isParents: 
         unsafe socket.pointee.record = unsafe process.table.claim()
         unsafe socket.pointee.description.descriptor = descriptor
         unsafe process.table.describe(socket.pointee.record, socket.pointee.description)
-    case .epoll, .hidden, .none: break
+    case .epoll, .hidden, .arriving, .none: break
     }
 }

@@ -81,7 +81,10 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
 func beginTranslating(
     _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ hidden: Int32, _ bound: Address
 ) {
-    withProcessLock { unsafe process.pools.keepReserve() }
+    withProcessLock {
+        unsafe process.pools.keepReserve()
+        _ = unsafe process.keepSpare()
+    }
     // Accept must never block in the kernel on one queue while the other has a connection.
     _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
     unsafe socket.pointee.hidden = hidden

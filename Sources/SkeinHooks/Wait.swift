@@ -210,9 +210,6 @@ private func fill(_ work: inout PollWork, _ items: UnsafeMutablePointer<pollfd>,
     for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue {
         guard let socket = unsafe streamSocket(items[index].fd) else { continue }
         unsafe work.add(socket.pointee.hidden, items[index].events, owner: index)
-        for waiting in unsafe 0..<min(socket.pointee.pendingCount, 16) {
-            unsafe work.add(socket.pointee.pending[waiting], items[index].events, owner: index)
-        }
     }
 }
 
@@ -266,10 +263,10 @@ private func merge(
     for extra in count..<max(work.total, count) {
         let owner = unsafe Int(work.owners[extra])
         if unsafe work.kernel[extra].revents & Int16(POLLHUP) != 0,
-            let socket = unsafe streamSocket(items[owner].fd), unsafe work.kernel[extra].fd == socket.pointee.hidden,
-            unsafe !leaves(socket)
+            let socket = unsafe streamSocket(items[owner].fd), unsafe work.kernel[extra].fd == socket.pointee.hidden
         {
-            continue
+            if unsafe socket.pointee.isSTP { continue }
+            unsafe socket.pointee.hiddenIsShut = true
         }
         let said = unsafe work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
         if unsafe said != 0 && items[owner].revents == 0 {

@@ -253,7 +253,7 @@ private func receive(_ visitor: Int32) -> Int32 {
             descriptors.1, user: process.effectiveUser, slot: parcel.slot, generation: parcel.generation,
             end: Int(parcel.end))
     }
-    guard let end = made else { return refuse(ENOMEM, .memory) }
+    guard case .endpoint(let end) = made else { return refuse(ENOMEM, .memory) }
     unpack(parcel, into: end)
     let descriptor = descriptors.0
     var thanks: UInt8 = 1

@@ -49,7 +49,7 @@ private let bounds: [Address] = {
     var sent = [memory.descriptor, pair.0, memory.descriptor]
     let descriptors = Int32(choice & 8 == 0 ? 1 : input.byte() & 3)
     _ = sk_send_descriptors(pair.0, &hello, hello.count, &sent, descriptors, 0)
-    guard case .endpoint(let end) = acceptEnd(pair.1, bound: bound) else { return 0 }
+    guard case .endpoint(let end) = acceptEnd(pair.1, hidden: pair.0, bound: bound) else { return 0 }
     require(memory.isPool, "no endpoint in memory that is no pool")
     end.local.pointee.descriptor = pair.1
     // Nobody has sent more than this.

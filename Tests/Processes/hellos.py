@@ -35,9 +35,9 @@ class SlowClient:
         """`proof`: the socket that is to prove that the port is its own."""
         socket.send_fds(self.end, [self.hello], [self.memory] + ([proof.fileno()] if proof else []))
 
-    def forward(self, another):
-        """Says instead that it puts another client back."""
-        socket.send_fds(self.end, [self.forwarding], [another.fileno()])
+    def forward(self, another, proof):
+        """Says instead that it puts another client back; `proof` is to show that it holds the listener."""
+        socket.send_fds(self.end, [self.forwarding], [another.fileno()] + ([proof.fileno()] if proof else []))
 
 
 def address(port):

@@ -1,13 +1,17 @@
 """What becomes of clients that have connected when a process leaves the listener, or leaves it to TCP."""
 
+import errno
 import os
+import resource
 import select
+import signal
 import socket
 import subprocess
+import threading
+import time
 
-from cases import WATCHDOG, case, echoes, expect, in_memory
+from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory
 from hellos import SlowClient
-from ports import as_nobody, root_only
 
 
 def takes_and_leaves(listener, leave):
@@ -52,28 +56,147 @@ def executed():
     served_by_another(leave)
 
 
-@case("another user's word that he puts a client back is not taken")
+@case("who says that he puts a client back, but does not hold the listener, is not believed")
 def foreign_forwarder():
-    root_only()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    for forwards in (as_nobody, lambda body: body()):
+    other = socket.create_server(("127.0.0.1", 0))
+    for proof in (None, other, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)):
         client, forwarder = SlowClient(listener, 40000), SlowClient(listener, 40001)
-        client.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        client.end, passed = client.end
+        client.end, passed = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.say_hello()
-
-        def forward():
-            forwarder.connect()
-            forwarder.forward(passed)
-            return "sent"
-
-        expect(forwards(forward), "sent")
+        forwarder.connect()
+        forwarder.forward(passed, proof)
         try:
-            taken = listener.accept()[1][1]
+            taken = listener.accept()[1]
         except BlockingIOError:
             taken = None
-        expect(taken, None if forwards is as_nobody else 40000)
+        expect(taken, None)
+
+
+@case("a client that says nothing is turned away in the end, and those behind it wait no longer than a moment")
+def silent():
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(WATCHDOG)
+    strangers = [SlowClient(listener, 40000) for _ in range(20)]
+    for stranger in strangers:
+        stranger.connect()
+    for _ in range(20):
+        connect(listener)
+    listener.setblocking(False)
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    end = time.monotonic() + WATCHDOG
+    while waiting.poll(100):
+        try:
+            listener.accept()
+            raise AssertionError("a stranger was accepted")
+        except (BlockingIOError, ConnectionAbortedError):
+            assert time.monotonic() < end, "the strangers are still there"
+    for stranger in strangers:
+        try:
+            stranger.say_hello()
+            raise AssertionError("a stranger's hello was taken")
+        except BrokenPipeError:
+            pass
+
+
+@case("a worker that is busy keeps no client from the others, however late its hello")
+def busy():
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    client = SlowClient(listener, 40000)
+    client.connect()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            listener.accept()
+        except BlockingIOError:
+            os.write(writer, b"x")
+        signal.pause()
+    expect(os.read(reader, 1), b"x")
+    client.say_hello()
+    expect(len(select.select([listener], [], [], WATCHDOG)[0]), 1)
+    expect(listener.accept()[1], ("127.0.0.1", 40000))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@case("a child of a forking server keeps no other client's connection open")
+def forked():
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    client = SlowClient(listener, 40000)
+    client.connect()
+    try:
+        listener.accept()
+        raise AssertionError("accepted without a hello")
+    except BlockingIOError:
+        pass
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    client.say_hello()
+    select.select([listener], [], [], WATCHDOG)
+    listener.accept()[0].close()
+    ends = select.poll()
+    ends.register(client.end, 0)
+    expect(bool(ends.poll(WATCHDOG * 1000)), True)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@case("many threads that accept from one listener lose no client, and close no other's descriptor")
+def threads():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    late = [SlowClient(listener, 40000 + number) for number in range(100)]
+    served = []
+
+    def serve():
+        while True:
+            server, peer = listener.accept()
+            served.append(peer)
+            server.sendall(b"yes")
+
+    workers = [threading.Thread(target=serve, daemon=True) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for number, client in enumerate(late):
+        client.connect()
+        for _ in range(5):
+            other = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+            expect(exactly(other, 3), b"yes")
+        client.say_hello()
+    end = time.monotonic() + WATCHDOG
+    while len(served) < 600 and time.monotonic() < end:
+        time.sleep(0.01)
+    expect(len(served), 600, "clients served")
+
+
+@case("at its limit of descriptors a server leaves clients in the queue, and then serves them")
+def at_limit():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        clients = [socket.create_connection(listener.getsockname(), timeout=WATCHDOG) for _ in range(120)]
+        expect(b"".join(exactly(client, 3) for client in clients), b"yes" * 120)
+        os._exit(0)
+    served = 0
+    held = []
+    listener.settimeout(WATCHDOG)
+    while served < 120:
+        try:
+            held.append(listener.accept()[0])
+            held[-1].sendall(b"yes")
+            served += 1
+        except OSError as error:
+            expect(error.errno, errno.EMFILE)
+            assert held, "no descriptor was free at the beginning"
+            held = []
+    expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
 
 
 @case("clients in a listener's queue are served when it goes to a program that has no header")
