@@ -145,8 +145,10 @@ extension EpollSet {
     /// is something of the kernel's, of which the kernel reports the edges.
     private func arrivals() -> UInt64? {
         var sum: UInt64? = nil
-        for index in 0..<limit where ready(index) != 0 {
+        for index in 0..<limit {
             let member = unsafe members![index]
+            // The rest is the kernel's: sockets of TCP, and places that nobody has.
+            guard member.kind == .endpoint || member.kind == .nested, ready(index) != 0 else { continue }
             var own: UInt64? = nil
             if member.kind == .endpoint {
                 let end = unsafe Endpoint(member.local!)

@@ -224,6 +224,32 @@ enum EpollCases {
                 try expect(outer.wait(milliseconds: 20), [])
             }
         }
+        + paired("a set inside a set reports too when a connection has left it") { first, second in
+            let gone = try first.duplicate()
+            let inner = try EpollSet(first.face), outer = try EpollSet(first.face)
+            try expect(outer.add(inner.asSock, .readable, data: 2), 0)
+            try expect(inner.add(gone, .readable, data: 1), 0)
+            try expect(inner.add(first, .readable, data: 3), 0)
+            try expect(inner.remove(gone), 0)
+            try expect(second.write("x"), 1)
+            try expect(outer.wait(milliseconds: 5000), [Ready(events: .readable, data: 2)])
+            try expect(inner.wait(milliseconds: 5000), [Ready(events: .readable, data: 3)])
+        }
+        + eachFamily("a set inside a set reports a connection that stands beside a listener") { face, family in
+            let listener = try face.listener(family)
+            let inner = try EpollSet(face), outer = try EpollSet(face)
+            try expect(outer.add(inner.asSock, .readable, data: 2), 0)
+            try expect(inner.add(listener.sock, .readable, data: 1), 0)
+            let client = try listener.connect()
+            try expect(outer.wait(milliseconds: 5000), [Ready(events: .readable, data: 2)])
+            try expect(inner.wait(milliseconds: 5000), [Ready(events: .readable, data: 1)])
+            let server = try listener.accept()
+            try expect(inner.add(server, .readable, data: 3), 0)
+            try expect(outer.wait(milliseconds: 20), [])
+            try expect(client.write("x"), 1)
+            try expect(outer.wait(milliseconds: 5000), [Ready(events: .readable, data: 2)])
+            try expect(inner.wait(milliseconds: 5000), [Ready(events: .readable, data: 3)])
+        }
         + paired("a thread asleep in the outer of two sets is woken by data for the inner") { first, second in
             let inner = try EpollSet(first.face), outer = try EpollSet(first.face)
             try expect(inner.add(first, .readable), 0)
