@@ -328,14 +328,19 @@ extension Endpoint {
         return 0
     }
 
-    private func swallows() -> Bool { has(EndFlag.hungUp) }
+    /// Whether what is written now is taken and lost, as TCP takes what the peer then answers with a reset: the peer
+    /// is gone, or has ended both directions.
+    @inline(__always) private func swallows() -> Bool {
+        let both = EndState.finished | EndState.readShut
+        return has(EndFlag.hungUp) || peer.load32(Layout.state) & both == both
+    }
 
     /// Bytes that the next write takes at once, after waiting for some; minus the errno when it must not wait.
     func waitForRoom(_ descriptor: Int32, blocks: Bool) -> Int {
         var deadline: UInt64 = 0
         while true {
             let room = writable()
-            if room > 0 || ending().reset || has(EndFlag.hungUp) { return max(room, 1) }
+            if room > 0 || ending().reset || swallows() { return max(room, 1) }
             if !blocks { return -Int(EAGAIN) }
             if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
             let error = waitUntil(descriptor, reading: false, deadline: deadline)
@@ -359,13 +364,12 @@ extension Endpoint {
             if has(EndFlag.refusesAfterShutdown) { wakeAll(descriptor) }
         }
         if has(EndFlag.readShut) && has(EndFlag.writeShut) {
-            // In one call or in two: what still comes is answered by a reset, as on TCP. Wakes this end's own
-            // sleepers too; the peer has its end of file from the ring already.
-            _ = sk_shutdown(descriptor, 2)
-            mine.add32(Layout.hint, 1)
-        } else {
-            wakeOwnSleepers(descriptor, how == 0 ? .reading : .writing)
+            // In one call or in two: what still comes is answered by a reset, as on TCP (`swallows`). The Unix socket
+            // stays whole for the peer: its hang-up says that somebody has gone, and nobody has.
+            wakeAll(descriptor)
         }
+        if how != 1 { wakeOwnSleepers(descriptor, .reading) }
+        if how != 0 { wakeOwnSleepers(descriptor, .writing) }
         return 0
     }
 
@@ -405,7 +409,9 @@ extension Endpoint {
         if reading {
             if readable() >= needed || has(EndFlag.readShut) { return true }
         } else {
-            if isWritable() || has(EndFlag.writeShut) || peerRefuses(block.load32(Block.flags)) { return true }
+            if isWritable() || has(EndFlag.writeShut) || peerRefuses(block.load32(Block.flags)) || swallows() {
+                return true
+            }
         }
         let ending = self.ending()
         return unsafe ending.reset || (reading && ending.finished)

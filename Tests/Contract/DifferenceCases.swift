@@ -212,6 +212,36 @@ enum DifferenceCases {
                 try expect(first.shutdown(.both), 0)
                 try expect(worker.join(), [.readable, .hangup])
             }
+                + paired("the own shutdown of both sides is the end of reading, though the peer has yet to read") {
+                    first, second in
+                    try expect(first.write("answer"), 6)
+                    try expect(first.shutdown(.both), 0)
+                    try expect(first.poll(.readable), [.readable, .hangup])
+                    try expect(first.pendingError(), "0")
+                    try expect(first.read(), .end)
+                    try expect(second.readFully(6), "answer")
+                    try expect(second.read(), .end)
+                }
+                + paired("the own shutdown of both sides wakes a blocked read, though the peer has yet to read") {
+                    first, _ in
+                    try expect(first.write("answer"), 6)
+                    let worker = Worker { first.read() }
+                    pause(milliseconds: 30)
+                    try expect(first.shutdown(.both), 0)
+                    try expect(worker.join(), .end)
+                }
+                + paired("the peer's shutdown of both sides is the end, though it leaves bytes unread") {
+                    first, second in
+                    try expect(first.write("unread"), 6)
+                    try second.awaitReadable()
+                    try expect(second.write("last"), 4)
+                    try expect(second.shutdown(.both), 0)
+                    try expect(first.readFully(4), "last")
+                    try expect(first.read(), .end)
+                    try expect(first.pendingError(), "0")
+                    try expect(second.read(), "unread")
+                    try expect(second.read(), .end)
+                }
                 + eachFamily("shutdown of a listener wakes a blocked accept with EINVAL") { face, family in
                     let listener = try face.listener(family)
                     let worker = Worker { Outcome(face.accept(listener.sock.fd, nil, nil)) }
