@@ -116,7 +116,8 @@ extension Endpoint {
         while true {
             let generation = lock.acquire()
             var available = readable() &- skipping
-            if available <= 0 {
+            // Looked at under the lock, under which who takes a given end copies the cursors.
+            if available <= 0 || has(EndFlag.taken) {
                 lock.release(generation)
                 return 0
             }
@@ -155,19 +156,9 @@ extension Endpoint {
         let lock = Lock(block, Block.readLock)
         let generation = lock.acquire()
         defer { lock.release(generation) }
-        guard block.load64(Block.head) == position, readable() >= count else { return false }
+        guard block.load64(Block.head) == position, readable() >= count, !has(EndFlag.taken) else { return false }
         moveHead(to: position &+ UInt64(count))
         return true
-    }
-
-    /// Drops what can be read, as a reader does that has shut its side.
-    package func discard() {
-        let lock = Lock(block, Block.readLock)
-        let generation = lock.acquire()
-        let count = readable()
-        let head = block.load64(Block.head)
-        moveHead(to: head &+ UInt64(count))
-        lock.release(generation)
     }
 
     private func moveHead(to position: UInt64) {
@@ -318,6 +309,11 @@ extension Endpoint {
         let lock = Lock(block, Block.writeLock)
         while true {
             let generation = lock.acquire()
+            // As for reading, and before a place is chosen: that may tell the peer of another ring.
+            if has(EndFlag.taken) {
+                lock.release(generation)
+                return 0
+            }
             let tail = block.load64(Block.tail)
             let place = choosePlace(tail: tail, count: count)
             let wanted = min(place.room, count)

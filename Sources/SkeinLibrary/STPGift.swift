@@ -176,11 +176,12 @@ private struct Holder {
                 Int32(truncatingIfNeeded: Flag.noSignal))
         }
         if sent == MemoryLayout<Parcel>.size && isThanked(visitor) { return true }
-        end.block.store32(Block.flags, before)
+        end.clear(EndFlag.taken | (EndFlag.readShut | EndFlag.writeShut) & ~before)
         return false
     }
 
-    /// From here on the giver can only close: nothing moves any more while the state is copied.
+    /// From here on the giver can only close. Nothing moves while the state is copied, nor after it: who gets one
+    /// of the locks next finds the mark. Returns the flags as they were.
     private func takeFromGiver(_ parcel: inout Parcel) -> UInt32 {
         let reading = Lock(end.block, Block.readLock)
         let writing = Lock(end.block, Block.writeLock)

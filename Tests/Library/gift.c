@@ -188,8 +188,112 @@ static void bad_gifts(int port) {
     STPclose(fd);
 }
 
+/* A giver that is reading or writing at the very moment of the taking: numbered words, of which none may come
+   twice or get lost. */
+enum { ROUNDS = 30, READ_WORDS = 1 << 18, WRITTEN_AFTER = 500 };
+static int answers[2];
+
+static void answer(uint32_t word) {
+    if (write(answers[1], &word, sizeof word) != sizeof word) abort();
+}
+static uint32_t hear(void) {
+    uint32_t word;
+    if (read(answers[0], &word, sizeof word) != sizeof word) abort();
+    return word;
+}
+
+/* Reads words to the end. Returns how many follow each other from the first one on; that one is at `first`. */
+static uint32_t count_words(int fd, uint32_t *first, size_t at_once) {
+    static uint32_t words[16384];
+    uint32_t count = 0;
+    for (ssize_t got; (got = STPrecv(fd, words, at_once * sizeof *words, 0)) > 0;)
+        for (size_t index = 0; index < (size_t)got / sizeof *words; index++) {
+            if (count == 0) *first = words[index];
+            if (words[index] != *first + count) return count;
+            count++;
+        }
+    return count;
+}
+
+static void send_words(int listener) {
+    static uint32_t words[READ_WORDS];
+    for (uint32_t word = 0; word < READ_WORDS; word++) words[word] = word;
+    for (int round = 0; round < ROUNDS; round++) {
+        int fd = STPaccept(listener, NULL, NULL);
+        STPsend(fd, words, sizeof words, 0);
+        STPclose(fd);
+    }
+}
+static void take_and_read(void) {
+    for (int round = 0; round < ROUNDS; round++) {
+        struct stp_gift gift = get();
+        nap(rand() % 3);
+        uint32_t first = READ_WORDS;
+        int fd = STPtakesocket(&gift);
+        uint32_t count = count_words(fd, &first, 16384);
+        answer(first);
+        answer(count);
+        STPclose(fd);
+    }
+}
+static void give_while_reading(int port) {
+    int whole = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        int fd = new_socket();
+        stp_connect(fd, port);
+        struct stp_gift gift;
+        STPgivesocket(fd, 0, &gift);
+        hand_over(&gift);
+        uint32_t first = 0;
+        uint32_t count = count_words(fd, &first, 1);
+        STPclose(fd);
+        uint32_t next = hear();
+        uint32_t rest = hear();
+        whole += first == 0 && next == count && count + rest == READ_WORDS;
+    }
+    check(whole == ROUNDS, "a giver that reads while it is taken from reads nothing twice, and nothing is lost (%d of %d)", whole, ROUNDS);
+}
+
+static void count_all(int listener) {
+    for (int round = 0; round < ROUNDS; round++) {
+        int fd = STPaccept(listener, NULL, NULL);
+        uint32_t first = 1;
+        answer(count_words(fd, &first, 16384) * (first == 0));
+        STPclose(fd);
+    }
+}
+static int turns[2];
+static void take_and_write(void) {
+    for (int round = 0; round < ROUNDS; round++) {
+        struct stp_gift gift = get();
+        nap(1 + rand() % 3);
+        int fd = STPtakesocket(&gift);
+        uint32_t word;
+        if (read(turns[0], &word, sizeof word) != sizeof word) abort();
+        for (int more = 0; more < WRITTEN_AFTER; more++, word++) STPsend(fd, &word, sizeof word, 0);
+        STPclose(fd);
+    }
+}
+static void give_while_writing(int port) {
+    int whole = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        int fd = new_socket();
+        stp_connect(fd, port);
+        struct stp_gift gift;
+        STPgivesocket(fd, 0, &gift);
+        hand_over(&gift);
+        uint32_t word = 0;
+        while (STPsend(fd, &word, sizeof word, MSG_NOSIGNAL) == sizeof word) word++;
+        if (write(turns[1], &word, sizeof word) != sizeof word) abort();
+        STPclose(fd);
+        whole += hear() == word + WRITTEN_AFTER;
+    }
+    check(whole == ROUNDS, "nor is a word lost or overwritten where it writes (%d of %d)", whole, ROUNDS);
+}
+
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
+    if (pipe(answers) || pipe(turns)) abort();
     taker_pid = start_taker(take_and_use);
     pair(echo, give_and_watch);
     end_taker();
@@ -204,6 +308,12 @@ int main(void) {
     end_taker();
     taker_pid = start_taker(take_what_is_not_mine);
     pair(echo, give_to_myself);
+    end_taker();
+    taker_pid = start_taker(take_and_read);
+    pair(send_words, give_while_reading);
+    end_taker();
+    taker_pid = start_taker(take_and_write);
+    pair(count_all, give_while_writing);
     end_taker();
     pair(echo, bad_gifts);
     return 0;
