@@ -130,12 +130,7 @@ extension Endpoint {
                 flags & Flag.peek != 0
                 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
             if total == 0 && readable() > 0 { return 0 }
-            if done > 0
-                && (flags & Flag.waitAll == 0 || done == total
-                    || (flags & Flag.peek != 0 && (done >= Layout.smallCapacity || urgentFollows(done))))
-            {
-                break
-            }
+            if done > 0 && (done == total || isEnough(done, of: total, flags: flags)) { break }
             if has(EndFlag.readShut) && !has(EndFlag.hungUp) { askKernel(descriptor) }
             let ending = self.ending()
             if !ending.reset && has(EndFlag.readShut) { break }
@@ -162,7 +157,7 @@ extension Endpoint {
             // The writer may be waiting for the room that was made already.
             if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
             let error = waitUntil(
-                descriptor, reading: true, needed: flags & Flag.peek != 0 && flags & Flag.waitAll != 0 ? total : 1,
+                descriptor, reading: true, needed: flags & Flag.peek != 0 ? wanted(of: total, flags: flags) : 1,
                 deadline: deadline)
             if error != 0 {
                 if done > 0 { break }
@@ -171,6 +166,18 @@ extension Endpoint {
         }
         if done > 0 && flags & Flag.peek == 0 { received(done, descriptor) }
         return done
+    }
+
+    /// How many bytes a read waits for: all with MSG_WAITALL, else what SO_RCVLOWAT says.
+    private func wanted(of total: Int, flags: Int) -> Int {
+        max(flags & Flag.waitAll != 0 ? total : min(Int(option(.receiveLowWater)), total), 1)
+    }
+
+    /// Whether a read that has less than it has room for waits no longer. What a peek leaves in the ring may keep the
+    /// writer from adding to it.
+    private func isEnough(_ done: Int, of total: Int, flags: Int) -> Bool {
+        if flags & Flag.peek != 0 && (done >= Layout.smallCapacity || urgentFollows(done)) { return true }
+        return done >= wanted(of: total, flags: flags)
     }
 
     /// What follows bytes that have left the ring: they are counted, and the writer may have waited for their room.

@@ -227,6 +227,27 @@ enum ReceiveCases {
             try expect(first.poll(.readable, milliseconds: 5000), .readable)
             try expect(first.read(), "abcdef")
         }
+        + paired("SO_RCVLOWAT holds back a blocking read until so much is there, or its time has passed") {
+            first, second in
+            try expect(first.setOption(SOL_SOCKET, SO_RCVLOWAT, 6), 0)
+            let worker = Worker { first.read() }
+            try expect(second.write("abc"), 3)
+            pause(milliseconds: 30)
+            try expect(second.write("defghi"), 6)
+            try expect(worker.join(), "abcdefghi")
+            try expect(second.write("gh"), 2)
+            while first.unreadCount() != 2 { pause(milliseconds: 1) }
+            try expect(first.read(2), "gh")
+            try expect(second.write("ij"), 2)
+            while first.unreadCount() != 2 { pause(milliseconds: 1) }
+            try expect(first.recv(9, Msg.dontWait), "ij")
+            try first.setTimeout(SO_RCVTIMEO, milliseconds: 50)
+            try expect(second.write("kl"), 2)
+            while first.unreadCount() != 2 { pause(milliseconds: 1) }
+            let start = seconds()
+            try expect(first.read(), "kl")
+            try expect(seconds() - start > 0.045, "50 ms of waiting", got: "\(seconds() - start) s")
+        }
 
     private static let refusing: [Case] =
         paired("a read into an address that is not mapped is EFAULT and loses nothing") { first, second in
