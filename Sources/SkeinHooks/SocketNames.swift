@@ -44,7 +44,7 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
         return result
     }
     end.askKernel(descriptor)
-    if end.has(EndFlag.hungUp | EndFlag.violated) && end.ending().reset { return Int32(finish(-Int(ENOTCONN))) }
+    if end.isClosed() { return Int32(finish(-Int(ENOTCONN))) }
     let refusal = unsafe refusal(of: address, length)
     if refusal != 0 { return Int32(finish(refusal)) }
     unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)

@@ -357,9 +357,16 @@ extension Endpoint {
 
     // MARK: Ends
 
+    /// Whether TCP would have left the connection by now: it was reset, or both directions have ended.
+    func isClosed() -> Bool {
+        let ending = self.ending()
+        return ending.reset || has(EndFlag.broken) || (ending.finished && has(EndFlag.writeShut))
+    }
+
     func shutDown(_ descriptor: Int32, how: Int32) -> Int {
         guard how >= 0 && how <= 2 else { return -Int(EINVAL) }
-        if ending().reset { return -Int(ENOTCONN) }
+        askKernel(descriptor)
+        if isClosed() { return -Int(ENOTCONN) }
         if how != 0 {
             set(EndFlag.writeShut)
             mine.or32(Layout.state, EndState.finished)

@@ -206,6 +206,31 @@ enum ConnectCases {
             try expect(pair.client.read(), "last")
             try expect(pair.client.read(), .failed(ECONNRESET))
         }
+        + eachFamily("the peer's name is gone after a write that met EPIPE, and shutdown is ENOTCONN") { face, family in
+            cx_ignore_signal(SIGPIPE)
+            let pair = try Pair(face, family)
+            pair.server.close()
+            try pair.client.awaitReadable()
+            try expect(pair.client.write("x"), 1)
+            _ = pair.client.poll([], milliseconds: 2000)
+            try expect(pair.client.write("x"), .failed(EPIPE))
+            try expect(pair.client.peerName().result, .failed(ENOTCONN))
+            try expect(pair.client.shutdown(.write), .failed(ENOTCONN))
+        }
+        + eachFamily("the peer's name is gone once both directions have ended, and shutdown is ENOTCONN") {
+            face, family in
+            let pair = try Pair(face, family)
+            try expect(pair.client.shutdown(.write), 0)
+            try expect(pair.server.read(), .end)
+            try expect(pair.server.shutdown(.write), 0)
+            for sock in [pair.client, pair.server] {
+                _ = sock.settle([.readable, .writable, .hangup, .peerHalfClosed])
+                pause(milliseconds: 20)
+                try expect(sock.peerName().result, .failed(ENOTCONN))
+                try expect(sock.shutdown(.write), .failed(ENOTCONN))
+                try expect(sock.name().result, 0)
+            }
+        }
         + eachFamily("the peer's name stays after the peer closed") { face, family in
             let pair = try Pair(face, family)
             let name = pair.client.peerName().address
