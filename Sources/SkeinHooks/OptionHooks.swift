@@ -303,10 +303,10 @@ private func processor(of end: Endpoint) -> Int32 {
 
 /// The number that TCP gives the state: established, close-wait, fin-wait-2, closed.
 private func tcpState(_ end: Endpoint) -> UInt8 {
-    let ending = end.ending()
-    if ending.reset || end.has(EndFlag.broken) { return 7 }
-    if end.has(EndFlag.writeShut) { return ending.finished ? 7 : 5 }
-    return ending.finished ? 8 : 1
+    unsafe end.askKernel(end.local.pointee.descriptor)
+    if end.isClosed() { return 7 }
+    if end.has(EndFlag.writeShut) { return 5 }
+    return end.ending().finished ? 8 : 1
 }
 
 /// TCP_INFO: the state alone.

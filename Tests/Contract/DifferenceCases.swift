@@ -313,24 +313,31 @@ enum DifferenceCases {
 
     // MARK: Options of TCP and IP, addresses
 
+    /// TCP's number of the state.
+    private static func state(of sock: Sock) -> Int {
+        var info = [UInt8](repeating: 0, count: 104)
+        var length = socklen_t(104)
+        return sock.face.getsockopt(sock.fd, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0 ? Int(info[0]) : -1
+    }
+
     private static let options: [Case] = differing(
         "TCP and IP have options of their own",
         tcp: paired("TCP_INFO follows the state: established, close-wait, closed after a reset") { first, second in
-            func state() -> Int {
-                var info = [UInt8](repeating: 0, count: 104)
-                var length = socklen_t(104)
-                return first.face.getsockopt(first.fd, Int32(IPPROTO_TCP), TCP_INFO, &info, &length) == 0
-                    ? Int(info[0]) : -1
-            }
-            try expect(state(), 1, "established")
+            try expect(state(of: first), 1, "established")
             try expect(second.shutdown(.write), 0)
             try first.awaitReadable()
-            try expect(state(), 8, "close-wait")
+            try expect(state(of: first), 8, "close-wait")
             try second.lingerZero()
             second.close()
             first.settle([.readable, .writable, .peerHalfClosed, .error, .hangup])
-            try expect(state(), 7, "closed")
+            try expect(state(of: first), 7, "closed")
         }
+            + paired("TCP_INFO says close-wait once the peer has closed, though nothing has looked yet") {
+                first, second in
+                second.close()
+                pause(milliseconds: 20)
+                try expect(state(of: first), 8)
+            }
             + eachFamily("accept inherits TCP_NODELAY") { face, family in
                 let listener = try face.listener(family)
                 try expect(listener.sock.setOption(Int32(IPPROTO_TCP), TCP_NODELAY, 1), 0)
