@@ -103,6 +103,15 @@ package struct Address {
         return copy
     }
 
+    /// The source that the kernel's routes give to who dials this address of the host from none of its own: 127.0.0.1
+    /// for all of 127/8, else the address itself.
+    package func source() -> Address {
+        var copy = self
+        if isIPv4 && isLoopback { copy.high = 0x0100_007f }
+        if isMapped && isLoopback { copy.low = Address.mappedMark | 0x0100_007f << 32 }
+        return copy
+    }
+
     /// The IPv4 address inside a mapped one, or itself.
     package func unmapped() -> Address {
         guard isMapped else { return self }

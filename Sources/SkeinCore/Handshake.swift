@@ -321,7 +321,8 @@ private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool {
     let listening = bound.unmapped()
     guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }
     if bound.isIPv4 && !dialled.isIPv4 { return false }
-    guard hello.client.unmapped().sameHost(as: dialled) else { return false }
+    let client = hello.client.unmapped()
+    guard client.sameHost(as: dialled) || client.sameHost(as: dialled.source()) else { return false }
     if listening.isAny { return isLocal(dialled) }
     return listening.sameHost(as: dialled)
 }

@@ -148,11 +148,12 @@ private func connectThroughMemory(
     guard unsafe process.maySetUp else { return (false, 0, .filtered) }
     guard unsafe socket.pointee.descriptors == 1 && !socket.pointee.shared else { return (false, 0, .duplicated) }
     guard isLocal(target) else { return (false, 0, .notLocal) }
-    var client = target
+    var client = target.source()
     if unsafe socket.pointee.bound {
         guard let own = boundAddress(descriptor), own.isAny || own.unmapped().sameHost(as: target.unmapped()) else {
             return (false, 0, .boundElsewhere)
         }
+        if !own.isAny { client = target }
         client.port = own.port
     }
     // Also with IP_BIND_ADDRESS_NO_PORT, where connecting is what gives a bound socket its port.

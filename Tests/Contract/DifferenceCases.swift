@@ -366,7 +366,27 @@ enum DifferenceCases {
                 _ = try accepted.result.value
                 try expect(Array(accepted.address.bytes[18..<24]), [255, 255, 127, 0, 0, 1])
                 try expect(accepted.address.port, client.name().address.port)
-            }
+            },
+            Case("who dials another address of 127/8 comes from 127.0.0.1") { face in
+                let sock = try face.stream(.v4)
+                var any = Address.loopback(.v4, port: 0)
+                any.bytes.replaceSubrange(4..<8, with: [0, 0, 0, 0])
+                try expect(any.with { Outcome(face.bind(sock.fd, $0, $1)) }, 0)
+                try expect(Outcome(face.listen(sock.fd, 4)), 0)
+                var dialled = Address.loopback(.v4, port: sock.name().address.port)
+                dialled.bytes[7] = 2
+                var mapped = Address.loopback(.v6, port: dialled.port)
+                mapped.bytes.replaceSubrange(18..<24, with: [255, 255, 127, 0, 0, 3])
+                for (address, family, place) in [(dialled, Family.v4, 4..<8), (mapped, .v6, 20..<24)] {
+                    let client = try face.connected(address, family)
+                    let accepted = Address.filled { face.accept(sock.fd, $0, $1) }
+                    try expect(client.peerName().address, address)
+                    try expect(Array(client.name().address.bytes[place]), [127, 0, 0, 1])
+                    try expect(Array(accepted.address.bytes[4..<8]), [127, 0, 0, 1])
+                    let server = Sock(face: face, fd: Int32(try accepted.result.value))
+                    try expect(Array(server.name().address.bytes[4..<8]), Array(address.bytes[place]))
+                }
+            },
         ]
             + eachFamily("connect to AF_UNSPEC resets the connection, and the socket can connect again") {
                 face, family in
