@@ -204,6 +204,13 @@ extension Endpoint {
         return urgent > block.load64(Block.head) && option(.oobInline) == 0
     }
 
+    /// Bytes that can be read before the urgent one (FIONREAD), where that isn't read in its place.
+    package func readableBeforeUrgent() -> Int {
+        let count = readable()
+        guard urgentAhead() else { return count }
+        return max(min(count, Int(truncatingIfNeeded: peer.load64(Layout.urgent) &- 1 &- block.load64(Block.head))), 0)
+    }
+
     /// Whether the next byte to read is the urgent one (SIOCATMARK).
     package func atMark() -> Bool {
         let urgent = peer.acquire64(Layout.urgent)
@@ -223,18 +230,16 @@ extension Endpoint {
         return urgent != 0 && urgent &- 1 == block.load64(Block.head) &+ UInt64(count)
     }
 
-    /// Takes the urgent byte out of the stream if the reader stands at it and wants it out of band.
-    package func skipUrgent() {
+    /// Takes the urgent byte out of the stream if the reader stands at it and wants it out of band. A read that
+    /// steps over it loses it, as on TCP; a peek keeps it for MSG_OOB.
+    package func skipUrgent(peek: Bool) {
         let urgent = peer.load64(Layout.urgent)
         guard urgent != 0, option(.oobInline) == 0, urgent &- 1 == block.load64(Block.head) else { return }
+        let isNew = block.load64(Block.urgentSeen) != urgent
+        block.store64(Block.urgentSeen, urgent)
         var byte: UInt8 = 0
-        if block.load64(Block.urgentSeen) != urgent {
-            block.store64(Block.urgentSeen, urgent)
-            _ = unsafe withUnsafeMutableBytes(of: &byte) { unsafe take(into: $0.baseAddress!, count: 1, peek: false) }
-            block.store32(Block.urgentByte, UInt32(byte) | 256)
-        } else {
-            _ = unsafe withUnsafeMutableBytes(of: &byte) { unsafe take(into: $0.baseAddress!, count: 1, peek: false) }
-        }
+        _ = unsafe withUnsafeMutableBytes(of: &byte) { unsafe take(into: $0.baseAddress!, count: 1, peek: false) }
+        if peek && isNew { block.store32(Block.urgentByte, UInt32(byte) | 256) }
     }
 
     /// recv with MSG_OOB: the byte, or nil when there is none.

@@ -323,7 +323,7 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
     if let end = endpoint(descriptor), let argument = unsafe argument {
         switch number {
         case 0x541B /* FIONREAD */:
-            unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.readable()), as: Int32.self)
+            unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.readableBeforeUrgent()), as: Int32.self)
             return 0
         case 0x5411 /* SIOCOUTQ */:
             unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.unsent()), as: Int32.self)

@@ -79,7 +79,7 @@ private struct Transit {
         var position: UInt64 = 0
         var got = 0
         repeat {
-            end.skipUrgent()
+            end.skipUrgent(peek: false)
             position = end.block.load64(Block.head)
             got = unsafe withVector(buffer, count) { end.receive(descriptor, $0, flags: Flag.peek) }
         } while got > 0 && end.block.load64(Block.head) != position

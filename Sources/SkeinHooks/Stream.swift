@@ -125,7 +125,7 @@ extension Endpoint {
         var deadline: UInt64 = 0
         while true {
             if has(EndFlag.taken) { break }
-            skipUrgent()
+            skipUrgent(peek: flags & Flag.peek != 0)
             done =
                 flags & Flag.peek != 0
                 ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
@@ -233,7 +233,7 @@ extension Endpoint {
 
     private func receiveUrgent(_ vectors: Vectors, flags: Int) -> Int {
         guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
-            return ending().finished ? 0 : -Int(EINVAL)
+            return -Int(EINVAL)
         }
         if unsafe local.pointee.urgentSocket >= 0 { drainUrgentSocket() }
         if unsafe vectors.count > 0 && vectors[0].iov_len > 0 {

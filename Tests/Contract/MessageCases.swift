@@ -260,6 +260,26 @@ enum MessageCases {
             try expect(first.read(), "ab")
             try expect(first.recv(1, Msg.dontWait), .failed(EAGAIN))
         }
+        + paired("FIONREAD counts up to the urgent byte, and nothing where that comes next") { first, second in
+            try expect(second.send("ab!", Msg.outOfBand), 3)
+            try expect(second.write("cd"), 2)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            pause(milliseconds: 20)
+            try expect(first.unreadCount(), 2)
+            try expect(first.read(), "ab")
+            try expect(first.unreadCount(), 0)
+            try expect(first.read(), "cd")
+        }
+        + paired("an urgent byte that a read has stepped over is gone") { first, second in
+            try expect(second.send("ab!", Msg.outOfBand), 3)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.recv(9, Msg.dontWait), "ab")
+            try expect(first.recv(9, Msg.dontWait), .failed(EAGAIN))
+            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
+            try expect(second.shutdown(.write), 0)
+            try expect(first.read(), .end)
+            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
+        }
         + paired("with SO_OOBINLINE the urgent byte is read in its place") { first, second in
             try expect(first.setOption(SOL_SOCKET, SO_OOBINLINE, 1), 0)
             try expect(second.send("ab!", Msg.outOfBand), 3)
