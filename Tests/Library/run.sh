@@ -36,6 +36,13 @@ program() { # a test program and its arguments, with a watchdog
     [ $status = 0 ] || say "not ok - $name ends well (status $status)"
 }
 
+await_ready() { # a server's output: until it is ready to serve, ten seconds at most
+    for _ in $(seq 100); do
+        if grep -qs ready "$1"; then return; fi
+        sleep 0.1
+    done
+}
+
 compiler=${CC:-cc}
 command -v "$compiler" >/dev/null || compiler=clang
 for source in Tests/Library/*.c; do
@@ -55,18 +62,20 @@ done
 
 echo "# two programs"
 head -c 50000000 /dev/urandom >"$work/sent"
+rm -f "$work/ready"
 "$programs/library-server" "$work/received" >"$work/ready" &
 server=$!
-for _ in 1 2 3 4 5 6 7 8 9 10; do grep -q ready "$work/ready" && break; sleep 0.1; done
+await_ready "$work/ready"
 port=$(cut -d' ' -f2 "$work/ready")
 holds "a client program sends 50 MB to a server program" timeout 60 "$programs/library-client" "$port" "$work/sent"
 wait $server
 holds "and they arrive unchanged" cmp "$work/sent" "$work/received"
 rm -f "$work/sent" "$work/received"
 
+rm -f "$work/ready"
 "$programs/library-server" "$work/received" >"$work/ready" &
 server=$!
-sleep 0.3
+await_ready "$work/ready"
 port=$(cut -d' ' -f2 "$work/ready")
 mkdir -m 1777 "$work/other"
 SKEIN_DIR="$work/other" timeout 10 "$programs/library-client" "$port" -e 2>/dev/null
@@ -86,24 +95,27 @@ print("peer", peer[0], flush=True)
 connection.sendall(connection.recv(9, socket.MSG_WAITALL))
 connection.recv(1)
 END
+    rm -f "$work/ready"
     LD_PRELOAD="$PWD/build/lib/libskein-preload.so" python3 "$work/echo.py" >"$work/ready" &
     server=$!
-    sleep 1
+    await_ready "$work/ready"
     port=$(sed -n 's/ready //p' "$work/ready")
     answer=$(timeout 10 "$programs/library-client" "$port" -e)
     holds "an STP client and a TCP server under the header meet" [ "$answer" = question ]
     wait $server
     holds "which sees a client on loopback" grep -q "peer 127.0.0.1" "$work/ready"
+    rm -f "$work/ready"
     python3 "$work/echo.py" >"$work/ready" &
     server=$!
-    sleep 0.5
+    await_ready "$work/ready"
     timeout 10 "$programs/library-client" "$(sed -n 's/ready //p' "$work/ready")" -e 2>/dev/null
     holds "a TCP server without the header is no STP server" [ $? = 11 ]
     kill $server
     wait $server 2>/dev/null
+    rm -f "$work/ready"
     "$programs/library-server" "$work/received" >"$work/ready" &
     server=$!
-    sleep 0.3
+    await_ready "$work/ready"
     cat >"$work/connect.py" <<'END'
 import socket, sys
 connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10)
