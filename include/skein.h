@@ -135,7 +135,7 @@ int STPsetopt(int socket, int option, const void *value, socklen_t length);
 #define STP_RING 1 /* the ring that this end writes into: */
 #define STP_RING_AUTO 0
 #define STP_RING_SMALL 1 /* never more than 16 KiB */
-#define STP_RING_LARGE 2 /* 1 MiB from the first byte; before connecting, or on a listener */
+#define STP_RING_LARGE 2 /* 1 MiB from the first byte; EISCONN once bytes were sent */
 #define STP_SPIN 2       /* of the whole process: how it waits before it sleeps */
 #define STP_SPIN_OFF 0
 #define STP_SPIN_ADAPTIVE 1

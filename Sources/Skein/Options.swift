@@ -95,7 +95,7 @@ public struct Ring: NumberedChoice, Hashable {
     public static let automatic = Ring(rawValue: STP_RING_AUTO)
     /// Never more than 16 KiB.
     public static let small = Ring(rawValue: STP_RING_SMALL)
-    /// 1 MiB from the first byte: to be set before connecting, or on a listener.
+    /// 1 MiB from the first byte. `EISCONN` once bytes were sent.
     public static let large = Ring(rawValue: STP_RING_LARGE)
 }
 

@@ -64,6 +64,9 @@ private enum Parameter: Int32 {
     switch parameter {
     case .ring:
         guard number >= 0 && number <= 2 else { return fail(EINVAL, .option) }
+        if UInt32(number) == EndSetting.largeRing, let end = endpoint(descriptor), end.block.load64(Block.tail) != 0 {
+            return fail(EISCONN, .state)
+        }
         change(descriptor, clear: EndSetting.smallRing | EndSetting.largeRing, set: UInt32(number))
     case .spin:
         guard number >= 0, let policy = Spin.Policy(rawValue: UInt8(truncatingIfNeeded: min(number, 255))) else {

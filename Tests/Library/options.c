@@ -94,6 +94,8 @@ static void rings_auto(int port) {
     stp_connect(fd, port);
     size_t size = room(fd);
     check(size >= 1 << 20, "STP_RING_AUTO: at least 1 MiB (%zu)", size);
+    check(set(fd, STP_RING, STP_RING_LARGE) < 0 && errno == EISCONN && STPerror(-1) == STP_ESTATE && get(fd, STP_RING) == STP_RING_AUTO,
+          "STP_RING_LARGE comes too late once bytes were sent: EISCONN");
     set(fd, STP_CLOSE_LIMIT, 0);
     STPclose(fd);
 }
