@@ -15,8 +15,9 @@
  * file (or ECONNRESET where it left bytes unread), at once. Threads may share a socket. After fork both
  * processes hold every socket; a connection ends when the last of them closes it.
  *
- * Environment: SKEIN_DIR names the runtime folder (default /run/skein); processes that use the same
- * folder in the same network namespace are one host. SKEIN_GROUP and SKEIN_HOST name the group (default
+ * Environment: SKEIN_DIR names the runtime folder (default /run/skein); STP sockets of processes
+ * that use the same folder in the same network namespace are on one host. (A TCP program under 'skein run'
+ * is met by its port, whatever its folder: that is the kernel's, one in a namespace.) SKEIN_GROUP and SKEIN_HOST name the group (default
  * "default") and the host (default: the machine's name). SKEIN_OFF switches STP off.
  */
 #ifndef SKEIN_H

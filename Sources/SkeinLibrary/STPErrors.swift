@@ -29,7 +29,7 @@ enum STPCode: Int32 {
             "The port is taken by an STP or TCP socket of this host: choose another one, or port 0 for any free one"
         case .port: "The port can't be had: 1 to 1023 are for root, and nobody can be reached at port 0"
         case .noListener:
-            "Nobody listens on that port: start the server, and with SKEIN_DIR as here; a TCP server must run under 'skein run'"
+            "Nobody listens on that port: start the server, an STP one with SKEIN_DIR as here, a TCP one under 'skein run'"
         case .queue: "The server's queue is full: try again, or give STPlisten a larger backlog there"
         case .notAccepted: "The server closed its listening socket before it accepted: connect again with a new socket"
         case .memory: "No memory for rings: raise the memory limit, or close connections"
