@@ -37,7 +37,7 @@ enum STPCode: Int32 {
         case .unread:
             "The peer had not read everything when the close limit passed: raise STP_CLOSE_LIMIT to wait longer"
         case .refused: "The peer has closed or has stopped receiving, and refuses what is sent"
-        case .peerGone: "The peer is gone and left bytes unread"
+        case .peerGone: "The peer has reset the connection: it is gone with bytes unread, or gave up at once"
         case .option: "No such STP option, it can't be set, or the value is out of range: see skein.h"
         case .state: "The socket is not in a state for this call: bound, listening or connected already, or not yet"
         case .type: "STP sockets are of type SOCK_STREAM, protocol PF_STP or 0"

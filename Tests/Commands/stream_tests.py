@@ -93,6 +93,14 @@ def _(folder):
         assert "peer" in client.process.stderr.read().decode()
 
 
+@test("connect: a connection that is reset before anything was said is told as that, once")
+def _(folder):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with Running(folder, "relay", "stp::0", f"tcp:{nobody.getsockname()[1]}", ready="stdout") as relay:
+            one_line(skein("connect", relay.address.removeprefix("stp:"), expect=3, **host(folder))[1], "the peer has reset the connection")
+
+
 def swallow(stream, content):
     try:
         stream.write(content)

@@ -63,7 +63,8 @@ final class Conversation: Sendable {
         } catch let error as SystemError {
             throw failure("standard output can't be written: \(error.text)")
         } catch let error as SocketError {
-            throw failure("the peer is gone: \(explanation(of: error))", code: Exit.peerGone)
+            let text = explanation(of: error)
+            throw failure(error.code == .peerGone ? text : "the peer is gone: \(text)", code: Exit.peerGone)
         }
         StandardStreams.endOutput()
     }
