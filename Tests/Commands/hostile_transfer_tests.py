@@ -82,13 +82,16 @@ def _(folder):
     content = make(folder / "x", 1000)
     with receiver(folder) as to:
         assert say(folder, to.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")[3] == 7
-        assert "no skein" in to.line()
+        stranger = to.line()
+        assert "no skein" in stranger and "process " in stranger, stranger
         say(folder, to.address, message(1, version=9))
         assert "version 9" in to.line()
-        say(folder, to.address, b"")
-        assert "without a word" in to.line()
+        for word in (b"", b"hello\n"):
+            say(folder, to.address, word)
+            assert "went before it had offered a file" in to.line()
         with Running(folder, "connect", to.address) as mute:
-            assert "said nothing" in to.line()
+            line = to.line()
+            assert "offers no file" in line and f"process {mute.process.pid} (skein)" in line, line
             mute.end_input()
         skein("send", str(folder / "x"), to.address, **host(folder))
         to.finish()

@@ -8,6 +8,8 @@ struct Arrival: ~Copyable {
     private static let greetingLimit = Duration.seconds(10)
 
     private let socket: StreamSocket
+    /// Who is at the other end, for people.
+    private let client: String
     private let destination: Destination
     private let force: Bool
     private var machine = Reception()
@@ -15,9 +17,17 @@ struct Arrival: ~Copyable {
     private var resumedFrom: UInt64 = 0
 
     init(from socket: consuming StreamSocket, to destination: Destination, force: Bool) {
+        client = Arrival.name(of: socket)
         self.socket = socket
         self.destination = destination
         self.force = force
+    }
+
+    /// Its process, as far as the kernel tells.
+    private static func name(of socket: borrowing StreamSocket) -> String {
+        guard let process = (try? socket.peerCredentials)?.process, process > 0 else { return "a client" }
+        let name = printable(Process(process).name)
+        return name.isEmpty ? "process \(process)" : "process \(process) (\(name))"
     }
 
     /// What the client offers. Nil, with the reason said, where it is no sender: another one may come.
@@ -29,12 +39,12 @@ struct Arrival: ~Copyable {
             try socket.setOption(.receiveTimeout, to: nil)
             return offer
         } catch let fault as TransferFault {
-            _ = failure(fault, of: "a client")
+            _ = failure(fault, of: client)
             refuse(Refusal(.nonsense, "what came is no message of this version of skein"))
         } catch is PeerGone {
-            complain("a client came and went without a word; still waiting")
+            complain("\(client) came, and went before it had offered a file; still waiting")
         } catch let error as SocketError {
-            complain("a client said nothing (\(explanation(of: error))); still waiting for a sender")
+            complain("\(client) came and offers no file (\(explanation(of: error))); still waiting for a sender")
         }
         return nil
     }
