@@ -90,7 +90,15 @@ def _(folder):
     assert machine.carrier(client_run=["--not", "PORT"]) == "tcp" and machine.carrier(client_run=["--only", "22"]) == "tcp"
     assert machine.carrier(**own(folder, "off = yes\n")) == "tcp" and machine.carrier(SKEIN_OFF="1") == "tcp"
     narrowed = machine.shown("--only", "80", "--strict", "--spin", "fixed", **own(folder, "not = 443\nspin = adaptive\n"))
-    assert narrowed == ["only = 127.0.0.0/8", "not = 22", "strict = no", "off = no", "only = 80", "not = 443", "strict = yes", "spin = fixed"]
+    assert narrowed == ["only = 127.0.0.0/8", "not = 22", "off = no", "only = 80", "not = 443", "strict = yes", "spin = fixed"]
+
+
+@test("run --check shows what holds: what the machine forbids no other line takes back")
+def _(folder):
+    lifted = {"SKEIN_ONLY": "any", "SKEIN_NOT": "none", "SKEIN_OFF": "no", "SKEIN_STRICT": "no"}
+    rules = ["only = 8000-8999", "not = 8400", "strict = yes", "off = yes"]
+    assert Machine(folder, "\n".join(rules) + "\n").shown(**lifted) == rules
+    assert Machine(folder, "strict = no\n").shown(**lifted) == ["only = any", "not = none", "strict = no", "off = no"]
 
 
 @test("an address that the machine rules out is TCP, while the others of the same listener are in memory")

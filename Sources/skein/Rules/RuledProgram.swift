@@ -67,20 +67,49 @@ extension Rules {
 
     /// What is in force, in the form of the files, each with the place where it stands.
     func text(for program: RuledProgram) -> String {
-        let given = [machine, user].flatMap { set in
-            [
-                set.only.origin.map { (RuleKey.only, set.only.text, $0) },
-                set.not.origin.map { (.not, set.not.text, $0) },
-                set.strict.origin.map { (.strict, set.strict.isOn ? "yes" : "no", $0) },
-                set.off.origin.map { (.off, set.off.isOn ? "yes" : "no", $0) },
-            ].compactMap(\.self)
-        }
+        let given = machine.given.filter(holdsOfMachine) + user.given.filter(holdsOfUser)
         let waiting = spin.origin.map { [(RuleKey.spin, "\(spin.policy)", $0)] } ?? []
         let lines = (given + waiting).map { key, value, origin in
             "\(key.name) = \(value)  # \(program.place(origin, key))"
         }
         let title = "# \(lines.isEmpty ? "no rules" : "rules") for \(printable(program.name))"
         return ([title] + lines).joined(separator: "\n")
+    }
+}
+
+extension Rules {
+    /// What the machine has not switched on, the user may have.
+    private func holdsOfMachine(_ rule: RuleSet.Given) -> Bool {
+        switch rule.key {
+        case .strict: machine.strict.isOn || user.strict.origin == nil
+        case .off: machine.off.isOn || user.off.origin == nil
+        case .only, .not, .spin: true
+        }
+    }
+
+    /// What the machine has ruled the user can't take back: who tries has ruled nothing.
+    private func holdsOfUser(_ rule: RuleSet.Given) -> Bool {
+        switch rule.key {
+        case .strict: !machine.strict.isOn
+        case .off: !machine.off.isOn
+        case .only: machine.only.origin == nil || rule.value != "any"
+        case .not: machine.not.origin == nil || rule.value != "none"
+        case .spin: true
+        }
+    }
+}
+
+extension RuleSet {
+    fileprivate typealias Given = (key: RuleKey, value: String, origin: Origin)
+
+    /// The rules of this set that somebody has written, but for how to wait.
+    fileprivate var given: [Given] {
+        [
+            only.origin.map { (.only, only.text, $0) },
+            not.origin.map { (.not, not.text, $0) },
+            strict.origin.map { (.strict, strict.isOn ? "yes" : "no", $0) },
+            off.origin.map { (.off, off.isOn ? "yes" : "no", $0) },
+        ].compactMap(\.self)
     }
 }
 
