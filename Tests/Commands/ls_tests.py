@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 
-from harness import SKEIN, Skip, one_line, skein, test
+from harness import SKEIN, WATCHDOG_SECONDS, Skip, one_line, skein, test
 from tables import (BY_RULE, CLIENT, FREE, HEADER, LISTENING, MAGIC, NONE, NOT_UNDER_SKEIN, OWN, RECORD, SERVER, TCP, TOTALS,
                     TOTALS_MAGIC, UNCONNECTED, VERSION, counters, four, held, held_elsewhere, place, record, sockets, table, totals)
 
@@ -46,6 +46,26 @@ def _(folder):
     result, err = ls(open_folder, warnings=1)
     assert result == EMPTY
     one_line(err, "tampered", "chmod 1777")
+
+
+@test("a runtime folder of another user, or on a full or read-only file system, is named")
+def _(folder):
+    if os.geteuid() != 0:
+        raise Skip("only root can make such folders")
+    foreign = folder / "foreign"
+    foreign.mkdir()
+    os.chown(foreign, 12345, 12345)
+    one_line(ls(foreign, warnings=1)[1], "belongs to user 12345", "chown")
+    for name, options, words in (("full", "size=4k,mode=1777", ("full", "free")), ("read-only", "ro,mode=1777", ("read-only", "writable"))):
+        (folder / name).mkdir()
+        # In a mount namespace, which goes with the command.
+        inside = 'mount -t tmpfs -o "$0" tmpfs "$1" && { cat /dev/zero >"$1/filler" || true; } 2>/dev/null && SKEIN_DIR="$1" exec "$2" ls'
+        result = subprocess.run(["unshare", "--mount", "sh", "-c", inside, options, folder / name, SKEIN], capture_output=True,
+                                timeout=WATCHDOG_SECONDS, text=True)
+        if "mount" in result.stderr:
+            raise Skip(result.stderr.strip())
+        assert result.returncode == 0, result
+        one_line(result.stderr.splitlines(keepends=True)[0], name, *words)
 
 
 @test("a process's sockets are shown with every field")

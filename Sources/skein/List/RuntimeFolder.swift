@@ -47,7 +47,23 @@ struct RuntimeFolder {
             warnings.append("\(path) can be tampered with, and programs don't use it; 'chmod 1777' it")
             return nil
         }
+        if status.st_uid != 0 && status.st_uid != geteuid() {
+            warnings.append(
+                "\(path) belongs to user \(status.st_uid), and programs of others don't use it; 'chown' it to root, with mode 1777"
+            )
+        }
         return folder
+    }
+
+    /// Why nobody can write totals there, in a line for the user; nil where they can be written.
+    var fault: String? {
+        var system = statvfs()
+        guard unsafe statvfs(path, &system) == 0 else { return nil }
+        if system.f_flag & UInt(ST_RDONLY) != 0 {
+            return "\(path) is on a read-only file system: totals can't be written; mount it writable"
+        }
+        if system.f_bavail > 0 { return nil }
+        return "\(path) is on a full file system: totals can't be written; free about 4 KiB there"
     }
 
     /// The path of each user's totals, in the order of user numbers.

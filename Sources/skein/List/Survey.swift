@@ -36,6 +36,8 @@ struct Survey {
                 let theirs = process.variable("SKEIN_DIR")
                 return theirs.map { path in hosts.contains { $0 == FolderIdentity(of: path) } } ?? (own == nil)
             })
+        // A process that has met it has said so.
+        if survey.withoutTotals.isEmpty { survey.warnings += folders.compactMap(\.fault) }
         return survey
     }
 
