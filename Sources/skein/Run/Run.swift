@@ -10,8 +10,9 @@ struct Run: ParsableCommand {
         usage: "skein run [<options>] [--] <program> [<argument> ...]",
         discussion: """
             The program replaces this command: its process identifier, its descriptors and its exit code are \
-            its own. Ends with 127 when the program isn't found, 126 when it isn't executable, and 125 when \
-            the header could not be used and --strict was given.
+            its own. Ends with 127 when the program isn't found, 126 when it isn't executable, and 125 when it \
+            isn't started: a rule or the header can't be read, the log can't be written, or the program can't \
+            have the header and --strict was given.
             """)
 
     /// When a waiting end looks at the ring again before it sleeps.
