@@ -182,7 +182,8 @@ def _(folder):
 def _(folder):
     for words in (["tcp:1", "tcp:2"], ["stp:1", "stp:2"], ["tcp:1", "2", "3"], ["stp:1", "2"], ["1"], []):
         skein("relay", *words, expect=64)
-    assert "one side is TCP" in skein("relay", "tcp:1", "tcp:2", expect=64)[1]
+    err = skein("relay", "tcp:1", "tcp:2", expect=64)[1]
+    assert "one side is TCP" in err and "Usage: skein relay" in err, err
     for word in ("", "x", "65536", "127.0.0.1:", "::1:80", "[::1]", "[::1:80", "1:2:3", "127.0.0.1:-1", "host:+1"):
         assert "is no TCP address" in skein("relay", "--", f"tcp:{word}", "7", expect=64)[1], word
     assert "is no STP address" in skein("relay", "1", "group/7", expect=64)[1]

@@ -13,22 +13,29 @@ struct Relay: ParsableCommand {
             "ready ADDRESS to ADDRESS" on standard output says that clients may come. SIGTERM ends it.
             """)
 
-    @Argument(help: "Where clients come to; TCP without the prefix 'tcp:' or 'stp:'.")
-    var from: String
+    @Argument(
+        help: "Where clients come to; TCP without the prefix 'tcp:' or 'stp:'.",
+        transform: { try RelayEnd.Written($0, byDefault: "tcp") })
+    var from: RelayEnd.Written
 
-    @Argument(help: "Where they are connected to; STP without a prefix.")
-    var to: String
+    @Argument(
+        help: "Where they are connected to; STP without a prefix.",
+        transform: { try RelayEnd.Written($0, byDefault: "stp") })
+    var to: RelayEnd.Written
 
     @Flag(help: "Say on standard error when a connection begins and ends.")
     var verbose = false
 
-    func run() throws {
-        StandardStreams.reserve()
-        let source = try RelayEnd(from, byDefault: "tcp")
-        let target = try RelayEnd(to, byDefault: "stp")
-        guard source.isTCP != target.isTCP else {
+    func validate() throws {
+        guard from.isTCP != to.isTCP else {
             throw ValidationError("one side is TCP and the other STP; say which by 'tcp:' or 'stp:' before the address")
         }
+    }
+
+    func run() throws {
+        StandardStreams.reserve()
+        let source = try RelayEnd(from)
+        let target = try RelayEnd(to)
         raiseDescriptorLimit()
         for signal in [SIGTERM, SIGINT] { _ = Glibc.signal(signal, endAtOnce) }
         var loop = try RelayLoop(from: source, to: target, isVerbose: verbose)

@@ -7,20 +7,34 @@ enum RelayEnd {
     case tcp([SocketAddress])
     case stp(Address)
 
-    /// Reads ADDRESS, tcp:ADDRESS or stp:ADDRESS. `byDefault` says what it is without a prefix.
-    init(_ text: String, byDefault prefix: String) throws {
-        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        let isPrefixed = parts.count == 2 && (parts[0] == "tcp" || parts[0] == "stp")
-        let address = isPrefixed ? String(parts[1]) : text
-        if (isPrefixed ? String(parts[0]) : prefix) == "tcp" {
-            self = .tcp(try TCPAddress(address).resolve())
-        } else {
-            self = .stp(try stpAddress(address))
+    /// One of the two as the user writes it.
+    enum Written {
+        case tcp(TCPAddress)
+        case stp(Address)
+
+        /// Reads ADDRESS, tcp:ADDRESS or stp:ADDRESS. `byDefault` says what it is without a prefix.
+        init(_ text: String, byDefault prefix: String) throws {
+            let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            let isPrefixed = parts.count == 2 && (parts[0] == "tcp" || parts[0] == "stp")
+            let address = isPrefixed ? String(parts[1]) : text
+            if (isPrefixed ? String(parts[0]) : prefix) == "tcp" {
+                self = .tcp(try TCPAddress(address))
+            } else {
+                self = .stp(try stpAddress(address))
+            }
+        }
+
+        var isTCP: Bool {
+            if case .tcp = self { true } else { false }
         }
     }
 
-    var isTCP: Bool {
-        if case .tcp = self { true } else { false }
+    /// Asks the system for the host's addresses where it has a name.
+    init(_ written: Written) throws {
+        switch written {
+        case .tcp(let address): self = .tcp(try address.resolve())
+        case .stp(let address): self = .stp(address)
+        }
     }
 
     /// As the user could have written it, with its prefix.
