@@ -52,7 +52,8 @@ func recordFallBack(
 ) {
     var description = SocketTable.Description(state: SocketTable.State.connected, descriptor: descriptor)
     description.role = SocketTable.Role.client
-    // Its own address is asked of the kernel by who wants to know.
+    // Its own address is asked of the kernel by who wants to know, as long as that has one.
+    description.local.family = peer.family
     description.peer = peer
     unsafe socket.pointee.reason = reason
     unsafe record(socket, &description, reason)

@@ -46,6 +46,25 @@ def _(_folder):
         assert "no TCP socket (UDP)" in skein("why", f"{me}:{datagrams.fileno()}")[0]
 
 
+REFUSED = """import socket, sys
+connection = socket.socket()
+connection.setblocking(False)
+connection.connect_ex(("127.0.0.1", int(sys.argv[1])))
+print(connection.fileno(), flush=True)
+sys.stdin.read()"""
+
+
+@test("a connection that was refused is named by the address that was dialled")
+def _(folder):
+    folder.chmod(0o1777)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        with program(REFUSED, port, SKEIN_DIR=str(folder)) as (client, descriptor):
+            out, _ = skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)
+    assert f"to 127.0.0.1:{port}" in out and "[" not in out, out
+
+
 @test("a process without TCP sockets says so")
 def _(_folder):
     with subprocess.Popen(["sleep", "60"]) as process:
