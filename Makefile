@@ -52,7 +52,7 @@ endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
 LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
-.PHONY: all help setup demo test check test-programs bench soak format lint install deb clean
+.PHONY: all help setup demo test check test-programs bench bench-export soak format lint install deb clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -67,6 +67,7 @@ help:
 	@echo 'make test-programs   real servers and clients, and CPython'"'"'s own socket tests; installs what it lacks'
 	@echo 'make soak            the tests again and again for SOAK_MINUTES (60)'
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
+	@echo 'make bench-export    skein export beside other NBD servers, into the same document'
 	@echo 'make format, lint    swift format'
 	@echo 'make install         into PREFIX (/usr/local), below DESTDIR'
 	@echo 'make deb             a package for Debian and its like, into build/'
@@ -202,6 +203,11 @@ bench: all
 	@scripts/setup.sh test
 	@Tests/Programs/install.sh
 	@python3 Benchmarks/bench.py --output docs/BENCHMARKS.md
+
+bench-export: all
+	@scripts/setup.sh test
+	@Tests/Programs/install.sh
+	@python3 Benchmarks/export.py --output docs/BENCHMARKS.md
 
 soak: all
 	@scripts/setup.sh test

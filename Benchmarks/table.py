@@ -71,14 +71,15 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def put_into(path, text):
-    """Replaces the part of the document between our marks, or adds it at the end."""
+def put_into(path, text, marks=(BEGIN, END)):
+    """Replaces the part of the document between the marks, or adds it at the end."""
+    begin, end = marks
     path = pathlib.Path(path)
     document = path.read_text() if path.exists() else "# Benchmarks\n\n"
-    part = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in document and END in document:
-        before, rest = document.split(BEGIN, 1)
-        document = before + part + rest.split(END, 1)[1]
+    part = f"{begin}\n{text}\n{end}"
+    if begin in document and end in document:
+        before, rest = document.split(begin, 1)
+        document = before + part + rest.split(end, 1)[1]
     else:
         document = document.rstrip("\n") + f"\n\n{part}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
