@@ -104,10 +104,13 @@ class Session:
 
     def measure(self, row, name):
         image = self.images[row.medium]
-        if row.medium == "cold":
-            with open(image, "rb") as file:
+        with open(image, "rb") as file:
+            if row.medium == "cold":
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            elif row.medium == "disk":
+                while file.read(1 << 20):
+                    pass
         prefix = [str(SKEIN), "run", "--"] if name == MEMORY else []
         with tempfile.TemporaryDirectory(prefix="serving-", dir=self.folder) as folder:
             server = "skein" if name == MEMORY else name

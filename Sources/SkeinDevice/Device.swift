@@ -10,6 +10,8 @@ public protocol Device: AnyObject, Sendable {
     var features: DeviceFeatures { get }
     /// The two calls below as function pointers that take the device as an opaque context.
     var functions: DeviceFunctions { get }
+    /// An open file whose content is the device's, byte for byte, and lies in memory; -1 where there is none.
+    var source: Int32 { get }
     /// One line for people.
     var description: String { get }
 
@@ -17,6 +19,10 @@ public protocol Device: AnyObject, Sendable {
     func attempt(_ message: inout Message) -> Answer
     /// Does it, and waits as long as that takes. Never `wouldWait`.
     func perform(_ message: inout Message) -> Answer
+}
+
+extension Device {
+    public var source: Int32 { -1 }
 }
 
 /// The size of a device, where whoever judges requests finds it without asking the device.
@@ -91,6 +97,8 @@ public struct IOP: Sendable {
     private let context: Context
     public let length: DeviceLength
     public let features: DeviceFeatures
+    /// `Device.source`.
+    public let source: Int32
     /// For everything that is no request.
     public let device: any Device
 
@@ -104,6 +112,7 @@ public struct IOP: Sendable {
         functions = device.functions
         length = device.length
         features = device.features
+        source = device.source
         context = unsafe Context(
             pointer: unsafe UnsafeRawPointer(Unmanaged.passUnretained(device as AnyObject).toOpaque()))
     }

@@ -58,6 +58,8 @@ public final class FileDevice: Device {
 
     public var description: String { "\(isBlockDevice ? "block device" : "file") \(path)" }
 
+    public var source: Int32 { features.contains(.memory) ? descriptor : -1 }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: FileDevice.self) { $0.attempt(&$1) } },

@@ -8,6 +8,8 @@ public final class ReadOnlyView: Device {
     public var features: DeviceFeatures { device.features.intersection([.memory]) }
     public var description: String { "\(device.device.description), read-only" }
 
+    public var source: Int32 { device.source }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: ReadOnlyView.self) { $0.attempt(&$1) } },

@@ -15,6 +15,16 @@ struct BufferPool: ~Copyable {
         unsafe free.joined().forEach { memory in unsafe memory.deallocate() }
     }
 
+    /// Gives what nobody uses back to the system.
+    mutating func shrink() {
+        guard idle > 0 else { return }
+        for index in unsafe free.indices {
+            unsafe free[index].forEach { memory in unsafe memory.deallocate() }
+            unsafe free[index].removeAll()
+        }
+        idle = 0
+    }
+
     private static func index(_ count: Int) -> Int {
         max(0, Int.bitWidth - (max(count, 1) - 1).leadingZeroBitCount - smallest)
     }

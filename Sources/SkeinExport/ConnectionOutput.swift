@@ -17,17 +17,18 @@ extension Connection {
         unsafe worker.staged += reply.count
     }
 
-    /// Sends what is staged. What the client doesn't take at once is kept, before everything else.
-    func flush() {
+    /// Sends what is staged. What the client doesn't take at once is kept, before everything else. Where it `hasMore` at
+    /// once, the system may wait for that.
+    func flush(hasMore: Bool = false) {
         let count = unsafe worker.staged
         guard count > 0 else { return }
         unsafe worker.staged = 0
         let bytes = unsafe UnsafeRawBufferPointer(rebasing: worker.staging[..<count])
         var sent = 0
         if outgoing.isEmpty {
+            let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT | (hasMore ? MSG_MORE : 0))
             while sent < count {
-                let result = unsafe Glibc.send(
-                    descriptor, bytes.baseAddress! + sent, count - sent, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+                let result = unsafe Glibc.send(descriptor, bytes.baseAddress! + sent, count - sent, flags)
                 if result < 0 && errno == EINTR { continue }
                 if result < 0 && errno == EAGAIN { break }
                 if result < 0 { return fail("the client is gone: \(unsafe String(cString: strerror(errno)))") }

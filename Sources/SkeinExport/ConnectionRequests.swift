@@ -29,6 +29,8 @@ struct Incoming {
 extension Connection {
     /// A read that is answered whole; a longer one of a device in memory is sent in pieces of this size.
     static let piece = 256 << 10
+    /// A shorter read is copied: sending it straight from a file takes longer.
+    private static let sendable = 64 << 10
     /// A shorter read isn't worth looking for holes.
     private static let sparse: UInt64 = 32 << 10
 
@@ -239,11 +241,13 @@ extension Connection {
         if style != .simple, request.length >= Connection.sparse, !request.flags.contains(.dontFragment),
             hasHoles(request, iop, whole: !isMemory)
         {
-            if isMemory { return begin(ReadStream(request)) }
+            if isMemory { return begin(ReadStream(request), iop) }
             return reply(to: request) { $0.hole(at: request.offset, count: UInt32(count), isLast: true) }
         }
+        if isMemory && count >= (iop.source >= 0 ? Connection.sendable : Connection.piece + 1) {
+            return begin(ReadStream(request), iop)
+        }
         if count > Connection.piece {
-            if isMemory { return begin(ReadStream(request)) }
             return unsafe submit(
                 slot(request, iop, Message(.read, offset: request.offset, length: request.length), count: count))
         }
@@ -268,11 +272,6 @@ extension Connection {
         let first = unsafe worker.extents.pointee[0]
         if whole { return found && first.kind.contains(.zero) && first.length == request.length }
         return first.kind.contains(.zero) || first.length < request.length
-    }
-
-    private func begin(_ stream: ReadStream) {
-        flush()
-        self.stream = stream
     }
 
     // MARK: - Block status

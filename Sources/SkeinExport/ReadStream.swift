@@ -1,95 +1,122 @@
+import Glibc
 import SkeinDevice
 import SkeinNBD
 
-/// A long read of a device in memory: each piece is read when the client has taken the one before, so that it
-/// takes no memory and stays in the processor's cache.
+/// A long read of a device in memory: it takes no memory of ours, and goes on as the client takes it.
+///
+/// Content is sent by the kernel straight from the device's file where there is one; else each piece is read when the
+/// client has taken the one before, and is still in the processor's cache when it is sent.
 struct ReadStream {
     let request: Request
+    /// Where the next byte of content comes from.
     var position: UInt64
     let end: UInt64
-    /// Whether the header of a single chunk was sent.
-    var isBegun = false
+    /// Up to where the chunk goes whose header was sent; `position` between two chunks.
+    var chunkEnd: UInt64
+    /// The last chunk said that it is the last one.
+    var isAnswered = false
+    /// The device has failed: zeroes fill the chunk, and an error follows.
+    var failure: Int32?
 
     init(_ request: Request) {
         self.request = request
         position = request.offset
         end = request.offset + request.length
+        chunkEnd = request.offset
     }
 }
 
 extension Connection {
+    /// Begins a long reply, unless the device fails at once.
+    func begin(_ stream: ReadStream, _ iop: IOP) {
+        // In the simple style nothing can be taken back once the reply has begun. Memory fails where it has become shorter.
+        unsafe worker.reserve(Reply.largestHeader, for: self)
+        var last = unsafe Message(.read, offset: stream.end - 1, length: 1, data: worker.stagingRoom.baseAddress)
+        if case .failed(let errno) = iop.attempt(&last) { return fail(stream.request, errno) }
+        flush()
+        self.stream = stream
+    }
+
     /// Sends as much of the stream as the client takes. False where that isn't all.
     func continueStream() -> Bool {
         guard var current = stream, let iop else { return true }
+        while fault == nil && outgoing.isEmpty {
+            if current.position < current.chunkEnd {
+                guard sendContent(&current, iop) else { break }
+            } else if current.failure != nil || current.position == current.end {
+                finish(current)
+                stream = nil
+                return fault == nil && outgoing.isEmpty
+            } else {
+                beginChunk(&current, iop)
+            }
+        }
+        stream = current
+        return false
+    }
+
+    /// The header of the next chunk: data, or a hole.
+    private func beginChunk(_ current: inout ReadStream, _ iop: IOP) {
+        let request = current.request
+        let position = current.position
+        var count = current.end - position
         // One chunk where the client wants it so, or knows nothing else.
-        let isWhole = style == .simple || current.request.flags.contains(.dontFragment)
-        while current.position < current.end && fault == nil && outgoing.isEmpty {
-            isWhole ? sendWhole(&current, iop) : sendChunk(&current, iop)
-            flush()
-        }
-        let isDone = current.position == current.end
-        stream = isDone ? nil : current
-        return isDone && fault == nil && outgoing.isEmpty
-    }
-
-    /// The next piece of a single chunk.
-    private func sendWhole(_ current: inout ReadStream, _ iop: IOP) {
-        let request = current.request
-        let isFirst = !current.isBegun
-        if isFirst {
-            // A chunk that can still fail isn't the last one.
-            reply(to: request) { $0.content(at: request.offset, count: Int(request.length), isLast: false) }
-            current.isBegun = true
-        }
-        let count = min(UInt64(Connection.piece), current.end - current.position)
-        guard case .failed(let errno) = readPiece(current.position, count, iop) else {
-            current.position += count
-            if current.position == current.end && style != .simple { reply(to: request) { $0.done() } }
-            return
-        }
-        if isFirst {
-            unsafe worker.staged = 0
-            fail(request, errno)
-            current.position = current.end
-        } else {
-            fail("the device failed in the middle of a reply, which can't say so")
-        }
-    }
-
-    /// The next chunk of several: data, or a hole.
-    private func sendChunk(_ current: inout ReadStream, _ iop: IOP) {
-        let request = current.request
-        let left = current.end - current.position
-        var count = left
-        if askStatus(current.position, left, iop) == .done, unsafe worker.extents.pointee.count > 0 {
+        let isWhole = style == .simple || request.flags.contains(.dontFragment)
+        if !isWhole, askStatus(position, count, iop) == .done, unsafe worker.extents.pointee.count > 0 {
             let first = unsafe worker.extents.pointee[0]
             count = first.length
             if first.kind.contains(.zero) {
-                let (position, isLast) = (current.position, count == left)
+                let isLast = position + count == current.end
                 reply(to: request) { $0.hole(at: position, count: UInt32(count), isLast: isLast) }
+                current.isAnswered = isLast
                 current.position += count
+                current.chunkEnd = current.position
                 return
             }
         }
-        count = min(count, UInt64(Connection.piece))
-        let (position, isLast) = (current.position, count == left)
-        reply(to: request) { $0.content(at: position, count: Int(count), isLast: isLast) }
-        if case .failed(let errno) = readPiece(position, count, iop) {
-            unsafe worker.staged = 0
-            fail(request, errno)
-            current.position = current.end
-        } else {
-            current.position += count
-        }
+        // A chunk that can still fail isn't the last one.
+        reply(to: request) { $0.content(at: position, count: Int(count), isLast: false) }
+        current.chunkEnd = position + count
+        flush(hasMore: true)
     }
 
-    /// Reads content behind what is staged, for which there is room.
-    private func readPiece(_ offset: UInt64, _ count: UInt64, _ iop: IOP) -> Answer {
-        let start = unsafe worker.stagingRoom.baseAddress
-        var message = unsafe Message(.read, offset: offset, length: count, data: start)
-        let answer = iop.attempt(&message)
-        if answer == .wouldWait { return .failed(5) }
-        if answer == .done { unsafe worker.staged += Int(count) }
-        return answer
+    /// Content of the chunk that has begun. False where the client takes no more for now.
+    private func sendContent(_ current: inout ReadStream, _ iop: IOP) -> Bool {
+        let left = Int(current.chunkEnd - current.position)
+        if current.failure == nil, iop.source >= 0 {
+            var offset = off_t(current.position)
+            let sent = unsafe sendfile(descriptor, iop.source, &offset, left)
+            if sent < 0 && errno == EINTR { return true }
+            if sent < 0 && errno == EAGAIN { return false }
+            if sent > 0 { current.position += UInt64(sent) } else { current.failure = sent < 0 ? errno : EIO }
+            return true
+        }
+        let count = min(left, Connection.piece)
+        let start = unsafe worker.stagingRoom.baseAddress!
+        if current.failure == nil {
+            var message = unsafe Message(.read, offset: current.position, length: UInt64(count), data: start)
+            switch iop.attempt(&message) {
+            case .done: break
+            case .failed(let errno): current.failure = errno
+            case .wouldWait: current.failure = EIO
+            }
+        }
+        if current.failure != nil { unsafe start.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
+        unsafe worker.staged += count
+        current.position += UInt64(count)
+        flush()
+        return true
+    }
+
+    private func finish(_ current: ReadStream) {
+        if let errno = current.failure {
+            guard style != .simple else {
+                return fail("the device failed in the middle of a reply, which can't say so")
+            }
+            fail(current.request, errno)
+        } else if style != .simple && !current.isAnswered {
+            reply(to: current.request) { $0.done() }
+        }
+        flush()
     }
 }

@@ -213,8 +213,12 @@ final class Worker {
         connection.place = -1
         connection.release()
         if connection.requestsInFlight > 0 { departed.append(connection) }
+        shrinkWhereIdle()
         mailbox.population.subtract(1, ordering: .relaxed)
     }
+
+    /// Memory is kept for the next request of those that are there.
+    private func shrinkWhereIdle() { if connections.isEmpty && departed.isEmpty { buffers.shrink() } }
 
     // MARK: - What connections use
 
@@ -244,6 +248,7 @@ final class Worker {
             } else {
                 unsafe connection.release(answered: slot)
                 if connection.requestsInFlight == 0 { departed.removeAll { $0 === connection } }
+                shrinkWhereIdle()
             }
         }
     }

@@ -1,5 +1,6 @@
 """Requests and their replies: every command, flag and error, in every style."""
 
+import os
 import random
 import struct
 import threading
@@ -268,6 +269,41 @@ def _(folder):
             chunks = client.chunks()
             assert [chunk.kind for chunk in chunks] == [nbd.HOLE, nbd.DATA] * 2 + [nbd.HOLE]
             assert nbd.assemble(chunks, 0, 4 << 20) == path.read_bytes()
+
+
+@test("structured: a file on tmpfs that becomes shorter while a long read is sent: zeroes fill the chunk, an error ends it")
+def _(folder):
+    size = 8 << 20
+    with Scratch(prefix="skein-export-", dir="/dev/shm") as scratch:
+        for style in ("structured", "extended"):
+            path = image(scratch, size)
+            with transmitting(folder, style, device=path) as client:
+                client.request(nbd.READ, 0, size)
+                client.take(40 if style == "extended" else 28)
+                assert client.take(4096) == random.Random(7).randbytes(4096)
+                os.truncate(path, 0)  # most of it has not been sent
+                assert client.take(size - 4096).endswith(bytes(1 << 20))
+                assert client.error() == nbd.EIO
+                assert client.do(nbd.CACHE) == 0, "the connection goes on"
+                client.request(nbd.READ, 0, size)
+                assert client.error() == nbd.EIO
+
+
+@test("simple: a file on tmpfs that becomes shorter: an error before the reply has begun, the end of the connection after")
+def _(folder):
+    size = 8 << 20
+    with Scratch(prefix="skein-export-", dir="/dev/shm") as scratch:
+        path = image(scratch, size)
+        with transmitting(folder, "simple", device=path) as client:
+            client.request(nbd.READ, 0, size)
+            client.take(16)
+            os.truncate(path, size // 2)
+            assert client.is_closed()
+        with transmitting(folder, "simple", device=image(scratch, size)) as client:
+            os.truncate(path, size // 2)
+            client.request(nbd.READ, 0, size)
+            assert client.error() == nbd.EIO
+            assert client.read(0, 1 << 20) == random.Random(7).randbytes(1 << 20)
 
 
 @test("structured: with DF the content is one chunk")
