@@ -26,7 +26,8 @@ test="
 pgrep:procps
 spin:spin
 ip:iproute2
-unshare:util-linux"
+unshare:util-linux
+losetup:mount"
 deb="
 dpkg-shlibdeps:dpkg-dev"
 

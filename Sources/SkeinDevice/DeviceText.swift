@@ -7,7 +7,7 @@ public struct DeviceText: Equatable, Sendable {
     /// The path of a file or a block device; nil where it is another kind.
     public var path: String? { DeviceText.kinds.contains { text.hasPrefix("\($0):") } ? nil : text }
 
-    private static let kinds = ["memory", "read-only", "overlay", "concat", "stripe", "mirror"]
+    private static let kinds = ["memory", "read-only", "overlay", "volatile", "concat", "stripe", "mirror"]
 
     /// Opens it, and all that is in it.
     public func open(readOnly: Bool) throws(DeviceFault) -> any Device {
@@ -25,6 +25,7 @@ public struct DeviceText: Equatable, Sendable {
         case "overlay":
             let base = try DeviceText(String(rest)).open(readOnly: true)
             return try OverlayDevice(base: base, changes: FileDevice.memory(size: base.length.bytes))
+        case "volatile": return try VolatileDevice(try DeviceText(String(rest)).open(readOnly: readOnly))
         case "concat": return try ConcatenatedDevice(try parts(rest, readOnly))
         case "stripe": return try StripedDevice(try parts(rest, readOnly))
         default: return try MirrorDevice(try parts(rest, readOnly))

@@ -4,6 +4,9 @@ import Synchronization
 /// A regular file or a block device. What lies on tmpfs is memory; of the rest, what the page cache has is
 /// answered at once.
 public final class FileDevice: Device {
+    /// Bytes; a multiple of any block device's sector.
+    private static let block: UInt64 = 4096
+
     private let descriptor: Int32
     private let path: String
     public let length: DeviceLength
@@ -50,7 +53,8 @@ public final class FileDevice: Device {
         mayHaveHoles = Atomic(!isBlockDevice && UInt64(status.st_blocks) * 512 < end)
         var features: DeviceFeatures = readOnly ? [] : [.writable, .trim]
         if !readOnly && !isBlockDevice { features.formUnion([.resize, .fastZero]) }
-        if system.f_type == Linux.tmpfs { features.insert(.memory) }
+        // The file that names a block device often lies on a tmpfs itself.
+        if system.f_type == Linux.tmpfs && !isBlockDevice { features.insert(.memory) }
         self.features = features
     }
 
@@ -139,8 +143,8 @@ public final class FileDevice: Device {
     private func trim(_ message: Message) -> Answer {
         if isBlockDevice {
             // Whole sectors only: what is left of it at the ends is not needed either, and may stay.
-            let first = (message.offset + 4095) & ~4095
-            let end = (message.offset + message.length) & ~4095
+            let first = up(message.offset)
+            let end = down(message.offset + message.length)
             guard first < end else { return .done }
             var range = (first, end - first)
             _ = unsafe sk_ioctl(descriptor, UInt(Linux.discard), &range)
@@ -150,11 +154,27 @@ public final class FileDevice: Device {
         return message.options.contains(.durable) ? flush() : .done
     }
 
+    /// Whole blocks without writing them where the system can, the ends of the range by writing.
     private func zero(_ message: Message) -> Answer {
+        let end = message.offset + message.length
+        let (first, last) = isBlockDevice ? (up(message.offset), down(end)) : (message.offset, end)
+        guard first < last else { return writeZeroes(message) }
+        if first > message.offset {
+            let answer = writeZeroes(message.part(0, count: first - message.offset, at: message.offset))
+            if answer != .done { return answer }
+        }
+        if end > last {
+            let answer = writeZeroes(message.part(0, count: end - last, at: last))
+            if answer != .done { return answer }
+        }
+        return zeroBlocks(message.part(0, count: last - first, at: first))
+    }
+
+    private func zeroBlocks(_ message: Message) -> Answer {
         let isHole = !message.options.contains(.noHole)
         var result = -Int(EOPNOTSUPP)
         if isHole {
-            mayHaveHoles.store(true, ordering: .relaxed)
+            if !isBlockDevice { mayHaveHoles.store(true, ordering: .relaxed) }
             result = allocate(Linux.punchHole | Linux.keepSize, message)
         }
         if result == -Int(EOPNOTSUPP) { result = allocate(Linux.zeroRange | Linux.keepSize, message) }
@@ -169,6 +189,10 @@ public final class FileDevice: Device {
         guard result == 0 else { return answer(result) }
         return message.options.contains(.durable) ? flush() : .done
     }
+
+    /// The next boundary of blocks, whatever size the device's have.
+    private func up(_ position: UInt64) -> UInt64 { down(position + FileDevice.block - 1) }
+    private func down(_ position: UInt64) -> UInt64 { position & ~(FileDevice.block - 1) }
 
     private func writeZeroes(_ message: Message) -> Answer {
         let size = 1 << 20

@@ -116,6 +116,39 @@ public final class OverlayDevice: Device {
     }
 }
 
+extension OverlayDevice {
+    /// Bytes that are written back at once.
+    private static let settled: UInt64 = 1 << 20
+
+    /// Writes the changes of a range back to the base, whose they are from then on. No change may be under way.
+    func settle(_ range: Range<UInt64>) -> Answer {
+        guard !range.isEmpty else { return .done }
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: Int(OverlayDevice.settled), alignment: 4096)
+        defer { unsafe memory.deallocate() }
+        let limit = Int(OverlayDevice.settled / OverlayDevice.block)
+        let end = Int((range.upperBound - 1) / OverlayDevice.block) + 1
+        var first = Int(range.lowerBound / OverlayDevice.block)
+        while first < end {
+            var next = first
+            while next < end && next - first < limit && written.contains(next) { next += 1 }
+            if next == first {
+                first += 1
+                continue
+            }
+            let offset = UInt64(first) * OverlayDevice.block
+            let count = min(UInt64(next) * OverlayDevice.block, length.bytes) - offset
+            for (device, operation) in [(changes, Message.Operation.read), (base, .write)] {
+                var message = unsafe Message(operation, offset: offset, length: count, data: memory)
+                let answer = device.perform(&message)
+                if answer != .done { return answer }
+            }
+            for block in first..<next { written.remove(block) }
+            first = next
+        }
+        return .done
+    }
+}
+
 /// A set of blocks that threads add to and look into at once.
 @safe
 final class BlockMap: Sendable {
@@ -138,6 +171,11 @@ final class BlockMap: Sendable {
     func contains(_ block: Int) -> Bool {
         precondition(block >> 6 < words.count, "a block lies in the device")
         return unsafe words.memory[block >> 6].load(ordering: .acquiring) & (1 << UInt64(block & 63)) != 0
+    }
+
+    func remove(_ block: Int) {
+        precondition(block >> 6 < words.count, "a block lies in the device")
+        unsafe words.memory[block >> 6].bitwiseAnd(~(1 << UInt64(block & 63)), ordering: .releasing)
     }
 
     func insert(_ block: Int) {

@@ -250,10 +250,9 @@ final class Connection {
         while let slot = unsafe outgoing.removeFirst() { unsafe give(slot) }
     }
 
-    /// An answer came after the end.
-    func release(answered slot: UnsafeMutablePointer<Slot>) {
-        _ = unsafe finished.removeFirst()
-        unsafe give(slot)
+    /// Answers came after the end.
+    func releaseAnswers() {
+        while let slot = unsafe finished.removeFirst() { unsafe give(slot) }
     }
 
     /// Gives a slot and its memory back to the worker.

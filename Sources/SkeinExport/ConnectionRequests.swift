@@ -73,7 +73,7 @@ extension Connection {
     /// Whether replies or the device must get ahead first.
     private var mustWait: Bool {
         let limits = unsafe worker.limits
-        return !outgoing.isEmpty || stream != nil || requestsInFlight >= limits.requests
+        return !outgoing.isEmpty || !finished.isEmpty || stream != nil || requestsInFlight >= limits.requests
             || bytesInFlight >= limits.bytes
     }
 
@@ -157,14 +157,14 @@ extension Connection {
         reply(to: request) { $0.error(ErrorCode(errno: errno), "the device failed") }
     }
 
-    private func submit(_ slot: UnsafeMutablePointer<Slot>) {
+    func submit(_ slot: UnsafeMutablePointer<Slot>) {
         requestsInFlight += 1
         bytesInFlight += unsafe slot.pointee.dataCapacity
         unsafe worker.submit(slot)
     }
 
     /// A slot with memory for `count` bytes of data.
-    private func slot(_ request: Request, _ iop: IOP, _ message: Message, count: Int) -> UnsafeMutablePointer<Slot> {
+    func slot(_ request: Request, _ iop: IOP, _ message: Message, count: Int) -> UnsafeMutablePointer<Slot> {
         let slot = unsafe worker.slots.take(self, iop, request, message)
         let data = unsafe worker.buffers.take(count)
         unsafe slot.pointee.data = unsafe data
@@ -239,10 +239,10 @@ extension Connection {
         guard count > 0 else { return reply(to: request) { $0.done() } }
         let isMemory = iop.features.contains(.memory)
         if style != .simple, request.length >= Connection.sparse, !request.flags.contains(.dontFragment),
-            hasHoles(request, iop, whole: !isMemory)
+            askStatus(request.offset, request.length, iop) == .done
         {
-            if isMemory { return begin(ReadStream(request), iop) }
-            return reply(to: request) { $0.hole(at: request.offset, count: UInt32(count), isLast: true) }
+            if isMemory && hasHoles(request) { return begin(ReadStream(request), iop) }
+            if !isMemory && readSparsely(request, iop) { return }
         }
         if isMemory && count >= (iop.source >= 0 ? Connection.sendable : Connection.piece + 1) {
             return begin(ReadStream(request), iop)
@@ -265,12 +265,10 @@ extension Connection {
         }
     }
 
-    /// Whether a part of the range, or all of it, reads as zeroes without being stored.
-    private func hasHoles(_ request: Request, _ iop: IOP, whole: Bool) -> Bool {
-        guard askStatus(request.offset, request.length, iop) == .done else { return false }
-        let found = unsafe worker.extents.pointee.length == request.length
+    /// Whether a part of the range reads as zeroes without being stored, by the worker's list of extents.
+    private func hasHoles(_ request: Request) -> Bool {
+        guard unsafe worker.extents.pointee.count > 0 else { return false }
         let first = unsafe worker.extents.pointee[0]
-        if whole { return found && first.kind.contains(.zero) && first.length == request.length }
         return first.kind.contains(.zero) || first.length < request.length
     }
 
@@ -309,6 +307,7 @@ extension Connection {
     func complete(_ slot: UnsafeMutablePointer<Slot>) {
         requestsInFlight -= 1
         bytesInFlight -= unsafe slot.pointee.dataCapacity
+        if let whole = unsafe slot.pointee.whole { return unsafe completePart(slot, of: whole) }
         let request = unsafe slot.pointee.request
         let isRead = request.command == Command.read.rawValue
         var reply = unsafe Reply(

@@ -15,6 +15,11 @@ struct Slot {
     var message: Message
     var answer = Answer.wouldWait
 
+    /// Of a read that is done in parts: the slot that stands for all of it. Its own worker's thread alone looks at it.
+    var whole: UnsafeMutablePointer<Slot>?
+    /// Parts that are outstanding, in the slot that stands for all.
+    var parts = 0
+
     /// Content of the request or of the reply.
     var data: UnsafeMutableRawPointer?
     /// What was asked of the pool for it.

@@ -246,7 +246,7 @@ final class Worker {
             if connection.place >= 0 {
                 enqueue(connection)
             } else {
-                unsafe connection.release(answered: slot)
+                connection.releaseAnswers()
                 if connection.requestsInFlight == 0 { departed.removeAll { $0 === connection } }
                 shrinkWhereIdle()
             }

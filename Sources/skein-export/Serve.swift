@@ -12,7 +12,7 @@ struct Serve: ParsableCommand {
         usage: "skein export [<options>] <[name=]device> ...",
         discussion: """
             A DEVICE is the path of a file or a block device, memory:SIZE, or made of others: concat:A,B stripe:A,B \
-            mirror:A,B overlay:A read-only:A. Its name for clients is NAME, or the last part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
+            mirror:A,B overlay:A read-only:A volatile:A. Its name for clients is NAME, or the last part of its path; the first one is the default export too. Lines "ready URI" on standard output say where clients may \
             come. SIGTERM and SIGINT end it, after the requests that have come are answered.
             """)
 

@@ -111,6 +111,35 @@ func viewTests() throws {
         "file: one that is missing is named")
 }
 
+func volatileTests() throws {
+    let beneath = try file("settled", filled: false)
+    let below = IOP(beneath)
+    let iop = IOP(try VolatileDevice(beneath))
+    let none = [UInt8](repeating: 0, count: 10_000)
+    check(iop.write(noise(10_000), at: 1000), is: .done, "volatile: it is written")
+    check(iop.read(at: 1000, count: 10_000) == noise(10_000), "volatile: and read")
+    check(below.read(at: 1000, count: 10_000) == none, "volatile: the device below has nothing of it yet")
+    check(iop.send(.flush), is: .done, "volatile: it is flushed")
+    check(below.read(at: 1000, count: 10_000) == noise(10_000), "volatile: then the device below has it")
+    check(iop.write(noise(10_000, seed: 3), at: 100_000, .durable), is: .done, "volatile: it is written durably")
+    check(
+        below.read(at: 100_000, count: 10_000) == noise(10_000, seed: 3), "volatile: the device below has that at once")
+    check(iop.write([1], at: size - 1), is: .done, "volatile: its last byte is written")
+    check(iop.send(.zeroes, .durable, at: 100_000, count: 10_000), is: .done, "volatile: and a range zeroed durably")
+    check(below.read(at: 100_000, count: 10_000) == none, "volatile: the device below is zeroed")
+    check(below.read(at: size - 1, count: 1) == [0], "volatile: and has nothing else")
+}
+
+func blockDeviceTests(_ path: String) throws {
+    let iop = IOP(try FileDevice(path: path, readOnly: false))
+    check(
+        fault { try FileDevice(path: path, readOnly: false) }?.text.contains("in use") == true,
+        "a block device: somebody else who writes is refused")
+    check(fault { try FileDevice(path: path, readOnly: true) } == nil, "a block device: somebody who reads is not")
+    check(iop.send(.resize, count: 4096), is: .failed(EPERM), "a block device: its size doesn't change")
+    check(!iop.features.contains(.resize), "a block device: and it says so")
+}
+
 /// A count that threads share.
 final class Done: Sendable {
     let count = Atomic(0)

@@ -22,7 +22,16 @@ try contract(
     OverlayDevice(
         base: ConcatenatedDevice([FileDevice.memory(size: 5000), FileDevice.memory(size: 300_001)]),
         changes: file("changes")))
+try contract("a volatile device", VolatileDevice(file("beneath")))
+if CommandLine.arguments.count > 2 {
+    try contract("a block device", FileDevice(path: CommandLine.arguments[2], readOnly: false))
+    try contract(
+        "a mirror of a block device",
+        MirrorDevice([FileDevice(path: CommandLine.arguments[2], readOnly: false), file("other", filled: false)]))
+    try blockDeviceTests(CommandLine.arguments[2])
+}
 try arrayTests()
 try mirrorTests()
 try viewTests()
+try volatileTests()
 exit(failures.load(ordering: .relaxed) == 0 ? 0 : 1)

@@ -21,6 +21,7 @@ def main():
         import foreign_tests  # noqa: F401
     else:
         import command_tests  # noqa: F401
+        import durability_tests  # noqa: F401
         import hostile_tests  # noqa: F401
         import manage_tests  # noqa: F401
         import negotiation_tests  # noqa: F401

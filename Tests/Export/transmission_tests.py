@@ -6,7 +6,7 @@ import struct
 import threading
 
 import nbd
-from harness import test
+from harness import Skip, test
 from nbd import EINVAL, ENOSPC, EPERM
 from server import SIZE, Scratch, image, server, sparse, transmitting
 
@@ -36,7 +36,7 @@ def content(folder):
 def _(client, folder):
     expected = bytearray(content(folder))
     source = random.Random(3)
-    for _ in range(100):
+    for _ in range(40):
         length = source.choice([1, 3, 511, 512, 4096, 70_001, 300_000])
         offset = source.randrange(SIZE - length)
         data = source.randbytes(length)
@@ -269,6 +269,32 @@ def _(folder):
             chunks = client.chunks()
             assert [chunk.kind for chunk in chunks] == [nbd.HOLE, nbd.DATA] * 2 + [nbd.HOLE]
             assert nbd.assemble(chunks, 0, 4 << 20) == path.read_bytes()
+
+
+@test("structured: on disk a read tells the holes between its data, and the data in one chunk each")
+def _(folder):
+    for style in ("structured", "extended"):
+        path = sparse(folder, 4 << 20, (1 << 20, 65536), (2 << 20, 1 << 20))
+        with transmitting(folder, style, device=path) as client:
+            if client.status(0, 4 << 20) == [(4 << 20, 0)]:
+                raise Skip("this file system doesn't tell holes")
+            for offset, length, kinds in [(0, 4 << 20, [nbd.DATA] * 2 + [nbd.HOLE] * 3), (1 << 20, 2 << 20, [nbd.DATA] * 2 + [nbd.HOLE]),
+                                          ((1 << 20) + 100, 80000, [nbd.DATA, nbd.HOLE])]:
+                client.request(nbd.READ, offset, length)
+                chunks = client.chunks()
+                assert sorted(chunk.kind for chunk in chunks[:-1]) == kinds, [chunk.kind for chunk in chunks]
+                assert chunks[-1].kind == nbd.NONE, chunks[-1]
+                assert nbd.assemble(chunks, offset, length) == path.read_bytes()[offset:offset + length]
+            # Several at once, none of which is taken before all are sent.
+            for _ in range(40):
+                client.request(nbd.READ, 0, 4 << 20)
+            left = {number: 4 << 20 for number in range(client.cookie - 39, client.cookie + 1)}
+            while left:
+                chunk = client.chunk()
+                if chunk.kind != nbd.NONE:
+                    left[chunk.cookie] -= len(chunk.data) - 8 if chunk.kind == nbd.DATA else struct.unpack(">I", chunk.data[8:])[0]
+                if chunk.flags & nbd.DONE:
+                    assert left.pop(chunk.cookie) == 0
 
 
 @test("structured: a file on tmpfs that becomes shorter while a long read is sent: zeroes fill the chunk, an error ends it")
