@@ -69,6 +69,8 @@ final class Worker {
     private var ready: [Connection] = []
     private var next: [Connection] = []
     private var patience = Patience()
+    /// Slots that helpers have.
+    private var atDevice = 0
     private var nextCheck: UInt64 = 0
     /// Whether a connection may have a deadline.
     var hasDeadlines = false
@@ -118,12 +120,13 @@ final class Worker {
 
     private func waitForEvents() {
         var count: Int32 = 0
-        if ready.isEmpty {
+        if ready.isEmpty && atDevice == 0 {
             count = patience.wait(milliseconds: timeout) { milliseconds in
                 unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), milliseconds)
             }
         } else {
-            count = unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), 0)
+            // A device takes longer than it pays to look, and its helpers need the processor.
+            count = unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), ready.isEmpty ? timeout : 0)
         }
         now = sk_now()
         for index in 0..<Int(max(0, count)) {
@@ -235,12 +238,16 @@ final class Worker {
     }
 
     /// Has a request answered by somebody who may wait.
-    func submit(_ slot: UnsafeMutablePointer<Slot>) { unsafe helpers.submit(slot) }
+    func submit(_ slot: UnsafeMutablePointer<Slot>) {
+        atDevice += 1
+        unsafe helpers.submit(slot)
+    }
 
     /// Hands answers to their connections.
     private func collect() {
         var answered = helpers.collect()
         while let slot = unsafe answered.removeFirst() {
+            atDevice -= 1
             let connection = unsafe slot.pointee.connection
             unsafe connection.complete(slot)
             if connection.place >= 0 {
