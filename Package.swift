@@ -47,16 +47,19 @@ let package = Package(
         // which `skein export` executes: what it is linked with would slow down the start of `skein`.
         .target(name: "SkeinNBD", swiftSettings: strict),
         .target(name: "SkeinDevice", dependencies: ["CSystem"], swiftSettings: strict),
+        .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .target(name: "SkeinTLS", dependencies: ["CGnuTLS"], swiftSettings: strict),
         .target(
             name: "SkeinExport",
             dependencies: [
-                "CSystem", "Skein", "SkeinNBD", "SkeinDevice", .product(name: "Logging", package: "swift-log"),
+                "CSystem", "Skein", "SkeinNBD", "SkeinDevice", "SkeinTLS",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "skein-export",
             dependencies: [
-                "CSystem", "SkeinExport", "SkeinDevice", .product(name: "Logging", package: "swift-log"),
+                "CSystem", "SkeinExport", "SkeinDevice", "SkeinTLS", .product(name: "Logging", package: "swift-log"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

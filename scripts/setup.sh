@@ -7,6 +7,7 @@ set -eu
 build="
 /usr/include/stdio.h:libc6-dev
 /usr/include/xxhash.h:libxxhash-dev
+/usr/include/gnutls/gnutls.h:libgnutls28-dev
 /etc/ssl/certs/ca-certificates.crt:ca-certificates
 gcc:gcc
 g++:g++
@@ -27,7 +28,8 @@ pgrep:procps
 spin:spin
 ip:iproute2
 unshare:util-linux
-losetup:mount"
+losetup:mount
+certtool:gnutls-bin"
 deb="
 dpkg-shlibdeps:dpkg-dev"
 

@@ -1,6 +1,7 @@
 import Glibc
 import SkeinDevice
 import SkeinNBD
+import SkeinTLS
 
 /// One client. It belongs to one worker for life, whose thread alone touches it.
 ///
@@ -24,6 +25,8 @@ final class Connection {
 
     enum Phase: Equatable {
         case negotiating, transmitting
+        /// TLS is being agreed upon, in the middle of the negotiation.
+        case securing
         /// Nothing more is read; what is outstanding is answered.
         case finishing
         /// Everything is answered; the client is to close, or has until the deadline.
@@ -40,6 +43,8 @@ final class Connection {
 
     var phase = Phase.negotiating
     private var negotiation: Negotiation?
+    /// What everything goes through once it stands.
+    private(set) var tls: TLSSession?
     private(set) var iop: IOP?
     private(set) var rules: RequestRules?
     private(set) var export: Export?
@@ -71,7 +76,7 @@ final class Connection {
         self.descriptor = descriptor
         unsafe self.worker = worker
         self.deadline = deadline
-        let negotiation = Negotiation()
+        let negotiation = Negotiation(tls: worker.tls.policy)
         send(negotiation.output)
         self.negotiation = consume negotiation
         self.negotiation?.output = []
@@ -86,6 +91,7 @@ final class Connection {
     func turn() -> Standing {
         for _ in 0..<Connection.rounds {
             guard drain() else { return standing }
+            if phase == .securing && !secure() { return standing }
             if phase == .finishing && requestsInFlight == 0 { linger() }
             if phase == .finishing || isBusy { return standing }
             guard let input = unsafe receive() else {
@@ -117,13 +123,14 @@ final class Connection {
         phase = .lingering
         deadline = unsafe worker.now + 1_000_000_000
         unsafe worker.hasDeadlines = true
+        tls?.end()
         _ = shutdown(descriptor, Int32(SHUT_WR))
     }
 
     /// The server stops.
     func stop() {
         isStopping = true
-        if phase == .negotiating { fail("the server stops") }
+        if phase == .negotiating || phase == .securing { fail("the server stops") }
     }
 
     // MARK: - Input
@@ -154,6 +161,7 @@ final class Connection {
     /// Reads what has come: the payload of a request into its own memory, the rest into `room`. Returns how much is
     /// in `room`, -1 where nothing has come or the client is gone.
     private func read(into room: UnsafeMutableRawBufferPointer) -> Int {
+        if let tls { return unsafe read(by: tls, into: room) }
         var vectors = unsafe (iovec(), iovec())
         var message = unsafe msghdr()
         let own = unsafe incoming?.room ?? UnsafeMutableRawBufferPointer(start: nil, count: 0)
@@ -172,15 +180,36 @@ final class Connection {
             incoming?.filled += direct
             return got - direct
         }
-        if got < 0 && errno == EAGAIN { return -1 }
         if got < 0 {
-            fail(unsafe String(cString: strerror(errno)))
-        } else if phase == .lingering || (phase == .transmitting && incoming == nil) {
+            if errno != EAGAIN { fail(unsafe String(cString: strerror(errno))) }
+        } else {
+            end()
+        }
+        return -1
+    }
+
+    /// The same by TLS, which decrypts into one place at a time.
+    private func read(by tls: TLSSession, into room: UnsafeMutableRawBufferPointer) -> Int {
+        let own = unsafe incoming?.room ?? UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        let got = unsafe tls.read(into: own.count > 0 ? own : room)
+        if got < 0 {
+            if errno != EAGAIN { fail("TLS: \(tls.fault)") }
+        } else if got == 0 {
+            end()
+        } else if own.count > 0 {
+            incoming?.filled += got
+            return 0
+        }
+        return got > 0 ? got : -1
+    }
+
+    /// The client has closed.
+    private func end() {
+        if phase == .lingering || (phase == .transmitting && incoming == nil) {
             fail("the client closed")
         } else {
             fail("the client was gone in the middle")
         }
-        return -1
     }
 
     /// Keeps bytes for a later turn.
@@ -199,7 +228,7 @@ final class Connection {
             guard phase == .transmitting else { return count }
             return unsafe count + takeRequests(UnsafeRawBufferPointer(rebasing: bytes[count...]))
         case .transmitting: return unsafe takeRequests(bytes)
-        case .finishing, .lingering: return bytes.count
+        case .securing, .finishing, .lingering: return bytes.count
         }
     }
 
@@ -215,10 +244,33 @@ final class Connection {
         case .close(let reason):
             _ = drain()
             fail(reason)
-        case .secure: fail("TLS isn't configured")
+        case .secure:
+            // Said in the clear, by whomever: none of it may count as said under TLS.
+            guard consumed == bytes.count else { return consumed + refuseClearText() }
+            phase = .securing
         case .transmit(let session): begin(session)
         }
         return consumed
+    }
+
+    private func refuseClearText() -> Int {
+        fail("the client, or somebody in between, went on in the clear after STARTTLS")
+        return 0
+    }
+
+    /// Goes on with the handshake of TLS. False where it isn't over.
+    private func secure() -> Bool {
+        if tls == nil { tls = unsafe worker.tls.server?.session(descriptor) }
+        switch tls?.handshake() {
+        case .done:
+            negotiation?.secured()
+            phase = .negotiating
+            return true
+        case .waits: return false
+        case .failed(let reason): fail("no TLS: \(reason)")
+        case nil: fail("there is no memory for TLS")
+        }
+        return false
     }
 
     private func begin(_ session: Session) {

@@ -17,7 +17,8 @@ public final class ConnectionManager {
     private var isFull = false
 
     public init(
-        _ catalogue: Catalogue, _ transports: [RemoteTransport], _ limits: Limits, workers: Int, _ log: ServerLog
+        _ catalogue: Catalogue, _ transports: [RemoteTransport], _ tls: TLSOffer, _ limits: Limits, workers: Int,
+        _ log: ServerLog
     ) {
         self.catalogue = catalogue
         self.transports = transports
@@ -26,7 +27,7 @@ public final class ConnectionManager {
         for _ in 0..<workers {
             let mailbox = Worker.Mailbox()
             self.workers.append(mailbox)
-            Thread.start { Worker(catalogue, limits, log, mailbox).run() }
+            Thread.start { Worker(catalogue, tls, limits, log, mailbox).run() }
         }
     }
 

@@ -1,6 +1,7 @@
 import Glibc
 import SkeinDevice
 import SkeinNBD
+import SkeinTLS
 
 // How replies reach the client: staged ones of a turn in one call, others from their slots, several in one call.
 
@@ -28,10 +29,11 @@ extension Connection {
         if outgoing.isEmpty {
             let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT | (hasMore ? MSG_MORE : 0))
             while sent < count {
-                let result = unsafe Glibc.send(descriptor, bytes.baseAddress! + sent, count - sent, flags)
+                let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[sent...])
+                let result = unsafe tls?.write(rest) ?? Glibc.send(descriptor, rest.baseAddress, rest.count, flags)
                 if result < 0 && errno == EINTR { continue }
                 if result < 0 && errno == EAGAIN { break }
-                if result < 0 { return fail("the client is gone: \(unsafe String(cString: strerror(errno)))") }
+                if result < 0 { return failSending() }
                 sent += result
             }
         }
@@ -70,7 +72,7 @@ extension Connection {
             let sent = sendBatch()
             if sent < 0 {
                 if errno == EINTR { continue }
-                if errno != EAGAIN { fail("the client is gone: \(unsafe String(cString: strerror(errno)))") }
+                if errno != EAGAIN { failSending() }
                 return false
             }
             account(sent)
@@ -78,8 +80,14 @@ extension Connection {
         return fault == nil
     }
 
+    private func failSending() {
+        let reason = tls.map(\.fault) ?? (unsafe String(cString: strerror(errno)))
+        fail("the client is gone: \(reason)")
+    }
+
     private func sendBatch() -> Int {
-        unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2 * Connection.batch) { vectors in
+        if let tls { return sendFirst(tls) }
+        return unsafe withUnsafeTemporaryAllocation(of: iovec.self, capacity: 2 * Connection.batch) { vectors in
             var count = 0
             var next = unsafe outgoing.first
             while let slot = unsafe next, count + 2 <= vectors.count {
@@ -101,6 +109,15 @@ extension Connection {
             unsafe message.msg_iovlen = count
             return unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
         }
+    }
+
+    /// As `sendBatch`, of what comes first: head or content of one slot.
+    private func sendFirst(_ tls: TLSSession) -> Int {
+        guard let slot = unsafe outgoing.first else { return 0 }
+        let (head, sent) = unsafe (slot.pointee.headCount, slot.pointee.sent)
+        let start = unsafe sent < head ? slot.pointee.head + sent : slot.pointee.data! + (sent - head)
+        let count = unsafe sent < head ? head - sent : head + slot.pointee.dataCount - sent
+        return unsafe tls.write(UnsafeRawBufferPointer(start: start, count: count))
     }
 
     private func account(_ count: Int) {

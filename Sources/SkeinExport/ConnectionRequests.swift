@@ -244,7 +244,7 @@ extension Connection {
             if isMemory && hasHoles(request) { return begin(ReadStream(request), iop) }
             if !isMemory && readSparsely(request, iop) { return }
         }
-        if isMemory && count >= (iop.source >= 0 ? Connection.sendable : Connection.piece + 1) {
+        if isMemory && count >= (iop.source >= 0 && tls == nil ? Connection.sendable : Connection.piece + 1) {
             return begin(ReadStream(request), iop)
         }
         if count > Connection.piece {

@@ -83,7 +83,7 @@ extension Connection {
     /// Content of the chunk that has begun. False where the client takes no more for now.
     private func sendContent(_ current: inout ReadStream, _ iop: IOP) -> Bool {
         let left = Int(current.chunkEnd - current.position)
-        if current.failure == nil, iop.source >= 0 {
+        if current.failure == nil, tls == nil, iop.source >= 0 {
             var offset = off_t(current.position)
             let sent = unsafe sendfile(descriptor, iop.source, &offset, left)
             if sent < 0 && errno == EINTR { return true }

@@ -47,6 +47,7 @@ final class Worker {
 
     let catalogue: Catalogue
     let limits: Limits
+    let tls: TLSOffer
     private let log: ServerLog
     private let mailbox: Mailbox
     private let helpers: Helpers
@@ -76,8 +77,9 @@ final class Worker {
     var hasDeadlines = false
     private var stopDeadline: UInt64?
 
-    init(_ catalogue: Catalogue, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
+    init(_ catalogue: Catalogue, _ tls: TLSOffer, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
         self.catalogue = catalogue
+        self.tls = tls
         self.limits = limits
         self.log = log
         self.mailbox = mailbox
@@ -164,7 +166,9 @@ final class Worker {
         let isOver = stopDeadline.map { now >= $0 } ?? false
         hasDeadlines = connections.contains { $0.deadline != nil }
         for connection in connections where isOver || connection.deadline.map({ now >= $0 }) ?? false {
-            if connection.phase == .negotiating { connection.fail("the client took too long to negotiate") }
+            if connection.phase == .negotiating || connection.phase == .securing {
+                connection.fail("the client took too long to negotiate")
+            }
             if isOver { connection.fail("the client took too long to take its replies") }
             end(connection)
         }

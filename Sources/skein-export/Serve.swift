@@ -31,6 +31,8 @@ struct Serve: ParsableCommand {
     @Option(help: ArgumentHelp("Make files that are missing, of this size.", valueName: "size"))
     var size: String?
 
+    @OptionGroup(title: "TLS") var security: Security
+
     @Option(help: ArgumentHelp("Threads that serve. Default: one a processor.", valueName: "number"))
     var workers: Int?
 
@@ -84,6 +86,7 @@ struct Serve: ParsableCommand {
                 "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
             )
         }
+        let tls = try security.offer(log)
         var transports: [RemoteTransport] = []
         for text in listen {
             let transport = try RemoteTransport(try NBDAddress(text))
@@ -94,10 +97,10 @@ struct Serve: ParsableCommand {
         limits.connections = maxConnections
         limits.handshakeSeconds = handshakeTimeout
         let count = workers ?? Process.processors
-        let manager = ConnectionManager(catalogue, transports, limits, workers: count, log)
+        let manager = ConnectionManager(catalogue, transports, tls, limits, workers: count, log)
         log.step("connection manager: \(catalogue.all.count) exports, \(count) workers")
         try openChannel(of: manager, local, log)
-        for transport in transports { announce("ready \(transport.uri)") }
+        for transport in transports { announce("ready \(security.uri(transport.uri))") }
         transports = []
         manager.serve(until: signals)
     }

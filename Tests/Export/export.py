@@ -25,6 +25,7 @@ def main():
         import hostile_tests  # noqa: F401
         import manage_tests  # noqa: F401
         import negotiation_tests  # noqa: F401
+        import tls_tests  # noqa: F401
         import transmission_tests  # noqa: F401
     harness.TESTS[:] = [entry for entry in harness.TESTS if options.filter in entry[0]]
     with tempfile.TemporaryDirectory(prefix="skein-export-") as folder:

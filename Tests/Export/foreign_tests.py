@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 
+from certificates import CLIENT, Authority
 from harness import SKEIN, Skip, test
 from running import host, until
-from server import SIZE, Scratch, image, server, sparse
+from server import SIZE, Scratch, image, secure_server, server, sparse
 
 LIMIT = 120
 PYTHON = "/usr/bin/python3"  # Debian's own, which has libnbd
@@ -239,3 +240,48 @@ def _(folder):
         assert survivor.returncode == 0, out
         with running.client() as client:
             assert client.go("disk").ping()
+
+
+# --- TLS
+
+
+@test("foreign: libnbd and qemu by TLS with certificates of both sides; without one they are refused")
+def _(folder):
+    authority = Authority(folder)
+    authority.sign("client", CLIENT)
+    copied = folder / "copied.img"
+    with secure_server(folder, options=["--tls-verify-peer"], authority=authority, unix=False) as running:
+        there = running.uri.replace("127.0.0.1", "localhost") + "/disk"
+        secure = f"{there}?tls-certificates={authority.folder}"
+        assert '"TLS": true' in run("nbdinfo", "--json", secure)
+        run("nbdcopy", secure, copied)
+        assert copied.read_bytes() == (folder / "disk.img").read_bytes()
+        run("nbdinfo", there.replace("nbds:", "nbd:"), expect=1)
+        stranger = Authority(folder, "stranger")
+        stranger.sign("client", CLIENT)
+        (stranger.folder / "ca-cert.pem").write_bytes(authority.certificate.read_bytes())
+        run("nbdinfo", f"{there}?tls-certificates={stranger.folder}", expect=1)
+        credentials = f"tls-creds-x509,id=tls,dir={authority.folder},endpoint=client"
+        image_options = f"driver=nbd,host=localhost,port={running.port},export=disk,tls-creds=tls"
+        run("qemu-img", "compare", "--object", credentials, "--image-opts", image_options,
+            f"driver=raw,file.filename={copied}")
+
+
+@test("foreign: libnbd and qemu by TLS with a key that both sides have; another key is refused")
+def _(folder):
+    keys = folder / "keys.psk"
+    keys.write_text(f"alice:{'5a' * 32}\nbob:{'a5' * 32}\n")
+    wrong = folder / "wrong.psk"
+    wrong.write_text(f"alice:{'00' * 32}\n")
+    copied = folder / "copied.img"
+    with server(folder, f"disk={image(folder)}", unix=False, options=["--tls-psk", keys]) as running:
+        there = running.uri.replace("127.0.0.1", "alice@localhost") + "/disk"
+        run("nbdcopy", f"{there}?tls-psk-file={keys}", copied)
+        assert copied.read_bytes() == (folder / "disk.img").read_bytes()
+        run("nbdinfo", f"{there}?tls-psk-file={wrong}", expect=1)
+        for_qemu = folder / "qemu"
+        for_qemu.mkdir()
+        (for_qemu / "keys.psk").write_bytes(keys.read_bytes())
+        credentials = f"tls-creds-psk,id=tls,dir={for_qemu},endpoint=client,username=bob"
+        run("qemu-img", "compare", "--object", credentials, "--image-opts",
+            f"driver=nbd,host=localhost,port={running.port},export=disk,tls-creds=tls", f"driver=raw,file.filename={copied}")

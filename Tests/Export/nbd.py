@@ -244,7 +244,7 @@ def assemble(chunks, offset, length):
 
 def dial(uri):
     parts = urllib.parse.urlsplit(uri)
-    if parts.scheme == "nbd+unix":
+    if parts.scheme.endswith("+unix"):
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(WATCHDOG)
         connection.connect(urllib.parse.parse_qs(parts.query)["socket"][0])

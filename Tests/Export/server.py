@@ -7,6 +7,7 @@ import random
 import tempfile
 
 import nbd
+from certificates import Authority
 from running import TERMINATE, Running
 
 SIZE = 1 << 20
@@ -23,6 +24,16 @@ def server(folder, *devices, unix=True, options=()):
         if running.process.poll() is None:
             running.signal(TERMINATE)
         running.errors = running.finish()[1]
+
+
+@contextlib.contextmanager
+def secure_server(folder, *devices, options=(), authority=None, **more):
+    """A server with a certificate."""
+    authority = authority or Authority(folder)
+    words = ["--tls-certificates", authority.folder, *options]
+    with server(folder, *devices or [f"disk={image(folder)}"], options=words, **more) as running:
+        running.authority = authority
+        yield running
 
 
 @contextlib.contextmanager
