@@ -34,6 +34,8 @@ final class Connection {
     }
 
     let descriptor: Int32
+    /// Whose it is.
+    private(set) var peer: Peer
     unowned(unsafe) let worker: Worker
     /// The worker's own: where it stands in its lists.
     var place = 0
@@ -72,8 +74,9 @@ final class Connection {
     var requestsInFlight = 0
     var bytesInFlight = 0
 
-    init(_ descriptor: Int32, _ worker: Worker, deadline: UInt64) {
+    init(_ descriptor: Int32, _ peer: Peer, _ worker: Worker, deadline: UInt64) {
         self.descriptor = descriptor
+        self.peer = peer
         unsafe self.worker = worker
         self.deadline = deadline
         let negotiation = Negotiation(tls: worker.tls.policy)
@@ -235,7 +238,7 @@ final class Connection {
     // MARK: - Negotiation
 
     private func negotiate(_ bytes: UnsafeRawBufferPointer) -> Int {
-        let catalogue = unsafe worker.catalogue
+        let catalogue = ClientCatalogue(catalogue: unsafe worker.catalogue, peer: peer)
         guard let (consumed, step) = unsafe negotiation?.take(RawSpan(_unsafeBytes: bytes), catalogue) else { return 0 }
         send(negotiation?.output ?? [])
         negotiation?.output = []
@@ -263,6 +266,7 @@ final class Connection {
         if tls == nil { tls = unsafe worker.tls.server?.session(descriptor) }
         switch tls?.handshake() {
         case .done:
+            if let tls { peer.secured(tls) }
             negotiation?.secured()
             phase = .negotiating
             return true

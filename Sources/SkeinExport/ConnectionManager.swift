@@ -83,7 +83,7 @@ public final class ConnectionManager {
             isFull = false
             let least = workers.min { $0.population.load(ordering: .relaxed) < $1.population.load(ordering: .relaxed) }
             least?.population.add(1, ordering: .relaxed)
-            least?.send(.adopt(descriptor))
+            least?.send(.adopt(descriptor, transport.peer(of: descriptor)))
         }
     }
 

@@ -35,6 +35,11 @@ public final class RemoteTransport: Sendable {
         if let path { _ = unsafe unlink(path) }
     }
 
+    /// Who a client is that was accepted here.
+    func peer(of accepted: Int32) -> Peer {
+        isTCP ? Peer.ofTCP(accepted) : path == nil ? Peer() : Peer.ofUnix(accepted)
+    }
+
     /// The next client, or minus an errno.
     func accept() -> Int32 {
         // By libc's call: under `skein run` clients may come by shared memory.

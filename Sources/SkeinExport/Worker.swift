@@ -10,7 +10,7 @@ import Synchronization
 final class Worker {
     /// What other threads ask of a worker.
     enum Order: Sendable {
-        case adopt(Int32)
+        case adopt(Int32, Peer)
         /// End the connections of an export, after answering what has come.
         case drop(Export)
         /// Answer what has come, and end.
@@ -179,7 +179,7 @@ final class Worker {
     private func takeOrders() {
         for order in mailbox.take() {
             switch order {
-            case .adopt(let descriptor): adopt(descriptor)
+            case .adopt(let descriptor, let peer): adopt(descriptor, peer)
             case .drop(let export):
                 for connection in connections where connection.export === export {
                     connection.stop()
@@ -195,8 +195,9 @@ final class Worker {
         }
     }
 
-    private func adopt(_ descriptor: Int32) {
-        let connection = Connection(descriptor, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000)
+    private func adopt(_ descriptor: Int32, _ peer: Peer) {
+        let connection = Connection(
+            descriptor, peer, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000)
         var event = unsafe epoll_event()
         unsafe event.events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         unsafe event.data.ptr = unsafe Unmanaged.passUnretained(connection).toOpaque()

@@ -33,7 +33,7 @@ public final class TLSServer: Sendable {
     }
 
     private let credentials: Credentials
-    private let verifiesClients: Bool
+    let verifiesClients: Bool
 
     /// Reads certificates and keys.
     public init(_ settings: TLSSettings) throws(TLSFault) {

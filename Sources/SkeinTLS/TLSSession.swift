@@ -91,6 +91,50 @@ public final class TLSSession {
         return -1
     }
 
+    /// The name of the key by which the client has proved itself; nil where it was no key.
+    public var keyName: String? {
+        guard unsafe gnutls_auth_get_type(session) == GNUTLS_CRD_PSK,
+            let name = unsafe gnutls_psk_server_get_username(session)
+        else { return nil }
+        return unsafe String(cString: name)
+    }
+
+    /// The common name and the names of hosts in the client's certificate, which was verified in the handshake. None where the client
+    /// was asked for none.
+    public var certificateNames: [String] {
+        var count: UInt32 = 0
+        guard server.verifiesClients, unsafe gnutls_auth_get_type(session) == GNUTLS_CRD_CERTIFICATE,
+            let raw = unsafe gnutls_certificate_get_peers(session, &count), count > 0
+        else { return [] }
+        var parsed: gnutls_x509_crt_t?
+        guard unsafe gnutls_x509_crt_init(&parsed) == 0 else { return [] }
+        defer { unsafe gnutls_x509_crt_deinit(parsed) }
+        guard unsafe gnutls_x509_crt_import(parsed, raw, GNUTLS_X509_FMT_DER) == 0 else { return [] }
+        var names: [String] = []
+        let common = unsafe TLSSession.text { unsafe gnutls_x509_crt_get_dn_by_oid(parsed, "2.5.4.3", 0, 0, $0, $1) }
+        if let common { names.append(common) }
+        var index: UInt32 = 0
+        while true {
+            var kind = Int32(0)
+            let name = unsafe TLSSession.text {
+                kind = unsafe gnutls_x509_crt_get_subject_alt_name(parsed, index, $0, $1, nil)
+                return min(kind, 0)
+            }
+            guard kind >= 0 else { return names }
+            if kind == Int32(GNUTLS_SAN_DNSNAME.rawValue), let name { names.append(name) }
+            index += 1
+        }
+    }
+
+    /// What a call writes into memory of 1 KiB; nil where it fails, or writes something that is no text.
+    private static func text(_ call: (UnsafeMutableRawPointer, UnsafeMutablePointer<Int>) -> Int32) -> String? {
+        var bytes = [UInt8](repeating: 0, count: 1024)
+        var count = bytes.count
+        let result = unsafe bytes.withUnsafeMutableBytes { unsafe call($0.baseAddress!, &count) }
+        guard result >= 0, !bytes[..<count].contains(0) else { return nil }
+        return String(validating: bytes[..<count], as: UTF8.self)
+    }
+
     /// Tells the client that nothing more comes. What it says itself can still be read.
     public func end() { _ = unsafe gnutls_bye(session, GNUTLS_SHUT_WR) }
 }

@@ -22,6 +22,14 @@ struct Security: ParsableArguments {
     @Flag(help: "Take only clients with a certificate that ca-cert.pem of the folder has signed.")
     var tlsVerifyPeer = false
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Who may have an export, or without NAME all that have no rule of their own: anyone, tls, certificate:NAME, key:NAME, \
+            address:NETWORK, user:NAME, or several with + between. May be repeated: one must apply. Without any: everybody.
+            """, valueName: "[name=]who"))
+    var allow: [String] = []
+
     private var hasCredentials: Bool { tlsCertificates != nil || tlsPsk != nil }
 
     mutating func validate() throws {
@@ -31,10 +39,23 @@ struct Security: ParsableArguments {
         guard !tlsVerifyPeer || tlsCertificates != nil else {
             throw ValidationError("--tls-verify-peer takes --tls-certificates, whose folder has ca-cert.pem")
         }
-        guard !tlsVerifyPeer || tls != .offered else {
+        guard !tlsVerifyPeer || tls != .offered || !allow.isEmpty else {
             throw ValidationError(
                 "--tls-verify-peer would be in vain with --tls offered: a client could do without TLS")
         }
+    }
+
+    /// Reads the rules.
+    func rules() throws(ExportFault) -> AccessRules {
+        var rules = AccessRules()
+        for text in allow { try rules.add(text) }
+        guard hasCredentials || !rules.needTLS else {
+            throw ExportFault("a rule asks for TLS, which takes --tls-certificates or --tls-psk")
+        }
+        guard tlsVerifyPeer || !rules.needCertificates else {
+            throw ExportFault("a rule asks for a client's certificate, which takes --tls-verify-peer")
+        }
+        return rules
     }
 
     /// Reads the credentials.

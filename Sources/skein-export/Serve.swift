@@ -74,7 +74,9 @@ struct Serve: ParsableCommand {
     private func serve(_ log: ServerLog, until signals: Int32) throws(ExportFault) {
         // The order of initialisation: devices, ways in, descriptors, connections.
         let local = LocalTransport(readOnly: readOnly)
-        let catalogue = Catalogue()
+        let rules = try security.rules()
+        let tls = try security.offer(log)
+        let catalogue = Catalogue(rules)
         for text in devices {
             let specification = try DeviceSpecification(text)
             try makeFile(specification)
@@ -86,7 +88,10 @@ struct Serve: ParsableCommand {
                 "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
             )
         }
-        let tls = try security.offer(log)
+        // By a slip in a name everybody would have what was meant for a few.
+        if let name = rules.exports.subtracting(catalogue.all.map(\.name)).min() {
+            throw ExportFault("a rule is for '\(name)', which is none of the exports")
+        }
         var transports: [RemoteTransport] = []
         for text in listen {
             let transport = try RemoteTransport(try NBDAddress(text))

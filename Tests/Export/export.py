@@ -20,6 +20,7 @@ def main():
     if options.foreign:
         import foreign_tests  # noqa: F401
     else:
+        import access_tests  # noqa: F401
         import command_tests  # noqa: F401
         import durability_tests  # noqa: F401
         import hostile_tests  # noqa: F401

@@ -274,11 +274,15 @@ def _(folder):
     wrong = folder / "wrong.psk"
     wrong.write_text(f"alice:{'00' * 32}\n")
     copied = folder / "copied.img"
-    with server(folder, f"disk={image(folder)}", unix=False, options=["--tls-psk", keys]) as running:
+    with server(folder, f"disk={image(folder)}", "bobs=memory:1M", unix=False,
+                options=["--tls-psk", keys, "--allow", "bobs=key:bob"]) as running:
         there = running.uri.replace("127.0.0.1", "alice@localhost") + "/disk"
         run("nbdcopy", f"{there}?tls-psk-file={keys}", copied)
         assert copied.read_bytes() == (folder / "disk.img").read_bytes()
         run("nbdinfo", f"{there}?tls-psk-file={wrong}", expect=1)
+        bobs = running.uri + f"/bobs?tls-psk-file={keys}"
+        run("nbdinfo", bobs.replace("127.0.0.1", "alice@localhost"), expect=1)
+        run("nbdinfo", bobs.replace("127.0.0.1", "bob@localhost"))
         for_qemu = folder / "qemu"
         for_qemu.mkdir()
         (for_qemu / "keys.psk").write_bytes(keys.read_bytes())
