@@ -45,6 +45,7 @@ final class Connection {
 
     var phase = Phase.negotiating
     private var negotiation: Negotiation?
+    private let offer: TLSOffer
     /// What everything goes through once it stands.
     private(set) var tls: TLSSession?
     private(set) var iop: IOP?
@@ -79,7 +80,8 @@ final class Connection {
         self.peer = peer
         unsafe self.worker = worker
         self.deadline = deadline
-        let negotiation = Negotiation(tls: worker.tls.policy)
+        offer = worker.admission.tls
+        let negotiation = Negotiation(tls: offer.policy)
         send(negotiation.output)
         self.negotiation = consume negotiation
         self.negotiation?.output = []
@@ -238,7 +240,7 @@ final class Connection {
     // MARK: - Negotiation
 
     private func negotiate(_ bytes: UnsafeRawBufferPointer) -> Int {
-        let catalogue = ClientCatalogue(catalogue: unsafe worker.catalogue, peer: peer)
+        let catalogue = unsafe ClientCatalogue(catalogue: worker.catalogue, rules: worker.admission.rules, peer: peer)
         guard let (consumed, step) = unsafe negotiation?.take(RawSpan(_unsafeBytes: bytes), catalogue) else { return 0 }
         send(negotiation?.output ?? [])
         negotiation?.output = []
@@ -263,7 +265,7 @@ final class Connection {
 
     /// Goes on with the handshake of TLS. False where it isn't over.
     private func secure() -> Bool {
-        if tls == nil { tls = unsafe worker.tls.server?.session(descriptor) }
+        if tls == nil { tls = offer.server?.session(descriptor) }
         switch tls?.handshake() {
         case .done:
             if let tls { peer.secured(tls) }

@@ -17,7 +17,7 @@ public final class ConnectionManager {
     private var isFull = false
 
     public init(
-        _ catalogue: Catalogue, _ transports: [RemoteTransport], _ tls: TLSOffer, _ limits: Limits, workers: Int,
+        _ catalogue: Catalogue, _ transports: [RemoteTransport], _ admission: Admission, _ limits: Limits, workers: Int,
         _ log: ServerLog
     ) {
         self.catalogue = catalogue
@@ -27,7 +27,7 @@ public final class ConnectionManager {
         for _ in 0..<workers {
             let mailbox = Worker.Mailbox()
             self.workers.append(mailbox)
-            Thread.start { Worker(catalogue, tls, limits, log, mailbox).run() }
+            Thread.start { Worker(catalogue, admission, limits, log, mailbox).run() }
         }
     }
 
@@ -39,8 +39,9 @@ public final class ConnectionManager {
         }
     }
 
-    /// Accepts clients until a signal of `signals`, a signalfd, comes; then lets the workers answer what they have.
-    public func serve(until signals: Int32) {
+    /// Accepts clients until a signal of `signals`, a signalfd that doesn't wait, comes; then lets the workers answer what they have.
+    /// A hang-up signal ends nothing: `reload` is called.
+    public func serve(until signals: Int32, _ reload: () -> Void) {
         while true {
             // A negative descriptor is passed over.
             let watched =
@@ -48,13 +49,24 @@ public final class ConnectionManager {
             var entries = watched.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             _ = unsafe poll(&entries, nfds_t(entries.count), isShort ? ConnectionManager.retryMilliseconds : -1)
             isShort = false
-            if entries[0].revents != 0 { break }
+            if entries[0].revents != 0 {
+                guard receive(signals) == SIGHUP else { break }
+                reload()
+            }
             if entries[1].revents != 0 { channel?.accept() }
             for (transport, entry) in zip(transports, entries.dropFirst(2)) where entry.revents != 0 {
                 accept(transport)
             }
         }
         stop()
+    }
+
+    /// The number of a signal that has come.
+    private func receive(_ signals: Int32) -> Int32 {
+        // struct signalfd_siginfo, which begins with the number.
+        var information = [UInt32](repeating: 0, count: 32)
+        let count = unsafe read(signals, &information, 128)
+        return count == 128 ? Int32(bitPattern: information[0]) : SIGTERM
     }
 
     private func accept(_ transport: RemoteTransport) {

@@ -38,10 +38,8 @@ public final class Export: Sendable {
 /// The exports by name. Connections look into it while they negotiate, never afterwards.
 public final class Catalogue: Sendable {
     private let exports = Mutex<[Export]>([])
-    /// Who may have them.
-    let rules: AccessRules
 
-    public init(_ rules: AccessRules = AccessRules()) { self.rules = rules }
+    public init() {}
 
     /// Adds an export; false where the name is taken.
     public func add(_ export: Export) -> Bool {
@@ -73,18 +71,19 @@ public final class Catalogue: Sendable {
 /// The exports as one client may see them.
 struct ClientCatalogue: ExportCatalogue {
     let catalogue: Catalogue
+    let rules: AccessRules
     let peer: Peer
 
     /// Those that it may have, at once or under TLS.
     func list() -> [(name: String, description: String)]? {
-        catalogue.all.filter { catalogue.rules.judge($0.name, peer) != .denied }.map {
+        catalogue.all.filter { rules.judge($0.name, peer) != .denied }.map {
             ($0.name, $0.iop.device.description)
         }
     }
 
     func find(_ name: String) -> ExportFinding {
         guard let export = catalogue.export(name) else { return .unknown }
-        return switch catalogue.rules.judge(export.name, peer) {
+        return switch rules.judge(export.name, peer) {
         case .allowed: .export(export.description)
         case .needsTLS: .requiresTLS
         case .denied: .denied

@@ -47,7 +47,7 @@ final class Worker {
 
     let catalogue: Catalogue
     let limits: Limits
-    let tls: TLSOffer
+    let admission: Admission
     private let log: ServerLog
     private let mailbox: Mailbox
     private let helpers: Helpers
@@ -77,9 +77,9 @@ final class Worker {
     var hasDeadlines = false
     private var stopDeadline: UInt64?
 
-    init(_ catalogue: Catalogue, _ tls: TLSOffer, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
+    init(_ catalogue: Catalogue, _ admission: Admission, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
         self.catalogue = catalogue
-        self.tls = tls
+        self.admission = admission
         self.limits = limits
         self.log = log
         self.mailbox = mailbox

@@ -3,12 +3,13 @@ import Glibc
 
 /// What the server asks of the system for itself.
 enum Process {
-    /// A descriptor that has the signals which end the server. To be called while there is one thread.
+    /// A descriptor that has the signals which end the server, and that which has it read its files anew. To be called while there is one thread.
     static func receiveSignals() -> Int32 {
         var signals = sigset_t()
         unsafe sigemptyset(&signals)
         unsafe sigaddset(&signals, SIGTERM)
         unsafe sigaddset(&signals, SIGINT)
+        unsafe sigaddset(&signals, SIGHUP)
         unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
         _ = signal(SIGPIPE, SIG_IGN)
         // The kernel's set has 8 bytes, the first ones of libc's.

@@ -17,7 +17,7 @@ struct Serve: ParsableCommand {
             """)
 
     @Argument(help: ArgumentHelp("What to serve, and under which name.", valueName: "[name=]device"))
-    var devices: [String]
+    var devices: [String] = []
 
     @Option(
         help: ArgumentHelp(
@@ -45,11 +45,19 @@ struct Serve: ParsableCommand {
     @Option(help: ArgumentHelp("The socket for ls, add, remove, resize and stats.", valueName: "path"))
     var manage: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Options in a file, one a line without its dashes; 'device' is what to serve. SIGHUP has rules and credentials read anew.",
+            valueName: "file"))
+    var config: String?
+
     @Flag(help: "Say on standard error what happens.")
     var verbose = false
 
     mutating func validate() throws {
-        guard !devices.isEmpty else { throw ValidationError("name what to serve, as in 'skein export disk.img'") }
+        guard !devices.isEmpty || config != nil else {
+            throw ValidationError("name what to serve, as in 'skein export disk.img'")
+        }
         guard workers.map({ (1...256).contains($0) }) ?? true else {
             throw ValidationError("there are 1 to 256 workers")
         }
@@ -58,25 +66,31 @@ struct Serve: ParsableCommand {
     }
 
     func run() throws {
-        var logger = Logger(label: "skein export") { _ in LineLog() }
-        logger.logLevel = verbose ? .debug : .warning
-        let log = ServerLog(logger)
-        let signals = Process.receiveSignals()
-        Process.raiseDescriptorLimit()
+        let configuration = Configuration(Array(CommandLine.arguments.dropFirst()), path: config)
         do throws(ExportFault) {
-            try serve(log, until: signals)
+            try configuration.read().run(configuration)
         } catch {
             complain(error.text)
             throw ExitCode(error.isAddress ? 2 : 1)
         }
     }
 
-    private func serve(_ log: ServerLog, until signals: Int32) throws(ExportFault) {
+    private func run(_ configuration: Configuration) throws(ExportFault) {
+        guard !devices.isEmpty else { throw ExportFault("\(config ?? "") has no line with a 'device'") }
+        var logger = Logger(label: "skein export") { _ in LineLog() }
+        logger.logLevel = verbose ? .debug : .warning
+        let log = ServerLog(logger)
+        let signals = Process.receiveSignals()
+        Process.raiseDescriptorLimit()
+        try serve(configuration, log, until: signals)
+    }
+
+    private func serve(
+        _ configuration: Configuration, _ log: ServerLog, until signals: Int32
+    ) throws(ExportFault) {
         // The order of initialisation: devices, ways in, descriptors, connections.
         let local = LocalTransport(readOnly: readOnly)
-        let rules = try security.rules()
-        let tls = try security.offer(log)
-        let catalogue = Catalogue(rules)
+        let catalogue = Catalogue()
         for text in devices {
             let specification = try DeviceSpecification(text)
             try makeFile(specification)
@@ -88,10 +102,7 @@ struct Serve: ParsableCommand {
                 "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
             )
         }
-        // By a slip in a name everybody would have what was meant for a few.
-        if let name = rules.exports.subtracting(catalogue.all.map(\.name)).min() {
-            throw ExportFault("a rule is for '\(name)', which is none of the exports")
-        }
+        let admission = Admission(try rules(for: catalogue), try security.offer(log))
         var transports: [RemoteTransport] = []
         for text in listen {
             let transport = try RemoteTransport(try NBDAddress(text))
@@ -102,12 +113,34 @@ struct Serve: ParsableCommand {
         limits.connections = maxConnections
         limits.handshakeSeconds = handshakeTimeout
         let count = workers ?? Process.processors
-        let manager = ConnectionManager(catalogue, transports, tls, limits, workers: count, log)
+        let manager = ConnectionManager(catalogue, transports, admission, limits, workers: count, log)
         log.step("connection manager: \(catalogue.all.count) exports, \(count) workers")
         try openChannel(of: manager, local, log)
         for transport in transports { announce("ready \(security.uri(transport.uri))") }
         transports = []
-        manager.serve(until: signals)
+        manager.serve(until: signals) { reload(configuration, admission, catalogue, log) }
+    }
+
+    /// By a slip in a name everybody would have what was meant for a few.
+    private func rules(for catalogue: Catalogue) throws(ExportFault) -> AccessRules {
+        let rules = try security.rules()
+        if let name = rules.exports.subtracting(catalogue.all.map(\.name)).min() {
+            throw ExportFault("a rule is for '\(name)', which is none of the exports")
+        }
+        return rules
+    }
+
+    /// Reads rules and credentials anew. With a mistake in them everything stays as it is.
+    private func reload(
+        _ configuration: Configuration, _ admission: Admission, _ catalogue: Catalogue, _ log: ServerLog
+    ) {
+        do throws(ExportFault) {
+            let new = try configuration.read()
+            admission.replace(try new.rules(for: catalogue), try new.security.offer(log))
+            log.step("rules and credentials were read anew")
+        } catch {
+            log.warn("rules and credentials stay as they were: \(error.text)")
+        }
     }
 
     /// The management channel is a service to others: without a place for it the server serves all the same, unless one was named.

@@ -22,6 +22,7 @@ def main():
     else:
         import access_tests  # noqa: F401
         import command_tests  # noqa: F401
+        import configuration_tests  # noqa: F401
         import durability_tests  # noqa: F401
         import hostile_tests  # noqa: F401
         import manage_tests  # noqa: F401
