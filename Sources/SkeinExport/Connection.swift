@@ -51,7 +51,7 @@ final class Connection {
     private(set) var iop: IOP?
     private(set) var rules: RequestRules?
     private(set) var export: Export?
-    let counters = Counters()
+    private(set) var counters: Counters
     private(set) var style = ReplyStyle.simple
     /// The server stops: requests are refused.
     var isStopping = false
@@ -78,6 +78,7 @@ final class Connection {
     init(_ descriptor: Int32, _ peer: Peer, _ worker: Worker, deadline: UInt64) {
         self.descriptor = descriptor
         self.peer = peer
+        counters = Counters(peer)
         unsafe self.worker = worker
         self.deadline = deadline
         offer = worker.admission.tls
@@ -103,6 +104,7 @@ final class Connection {
                 if isStopping && phase == .transmitting && isAtRest { linger() }
                 return standing
             }
+            unsafe worker.clock = Clock.now
             let consumed = unsafe process(input)
             unsafe hold(UnsafeRawBufferPointer(rebasing: input[consumed...]))
             flush()
@@ -284,6 +286,8 @@ final class Connection {
             return fail("the export was removed meanwhile")
         }
         self.export = export
+        // Known by now, with what TLS vouches for.
+        counters = Counters(peer)
         export.accounts.open(counters)
         iop = export.iop
         rules = RequestRules(session)

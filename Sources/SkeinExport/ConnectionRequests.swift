@@ -96,7 +96,10 @@ extension Connection {
     @inline(__always)
     private func act(on request: Request, _ verdict: Verdict, _ iop: IOP) {
         switch verdict {
-        case .perform(let command) where !isStopping: perform(command, request, iop)
+        case .perform(let command) where !isStopping:
+            let before = requestsInFlight
+            perform(command, request, iop)
+            if incoming == nil && requestsInFlight == before { noteLatency(request) }
         case .perform: refuse(request, .shutdown, "the server stops")
         case .refuse(let code, let text):
             counters.countError()
@@ -104,6 +107,14 @@ extension Connection {
         case .disconnect: phase = .finishing
         case .violation(let text): fail("\(text)")
         }
+    }
+
+    /// The request has its reply: counts what that took, and begins with the next.
+    @inline(__always)
+    private func noteLatency(_ request: Request) {
+        let now = Clock.now
+        unsafe counters.latencies.add(LatencyKind(request.command), now &- worker.clock)
+        unsafe worker.clock = now
     }
 
     /// Answers with an error, after the payload.
@@ -160,6 +171,7 @@ extension Connection {
     func submit(_ slot: UnsafeMutablePointer<Slot>) {
         requestsInFlight += 1
         bytesInFlight += unsafe slot.pointee.dataCapacity
+        unsafe slot.pointee.begin = unsafe worker.clock
         unsafe worker.submit(slot)
     }
 
@@ -223,6 +235,7 @@ extension Connection {
     /// All of the payload is here.
     private func finish(_ current: Incoming) {
         if let slot = unsafe current.slot { return unsafe submit(slot) }
+        noteLatency(current.request)
         reply(to: current.request) { reply in
             if let failure = current.failure {
                 reply.error(failure.code, failure.text)
@@ -303,11 +316,21 @@ extension Connection {
 
     // MARK: - Completion
 
+    /// Counts what a request took that has been at the device.
+    private func noteLatency(of slot: UnsafeMutablePointer<Slot>) {
+        unsafe counters.latencies.add(
+            LatencyKind(slot.pointee.request.command), Clock.now &- slot.pointee.begin)
+    }
+
     /// The receive handler: the device has answered a slot of ours.
     func complete(_ slot: UnsafeMutablePointer<Slot>) {
         requestsInFlight -= 1
         bytesInFlight -= unsafe slot.pointee.dataCapacity
-        if let whole = unsafe slot.pointee.whole { return unsafe completePart(slot, of: whole) }
+        if let whole = unsafe slot.pointee.whole {
+            if unsafe whole.pointee.parts == 1 { unsafe noteLatency(of: whole) }
+            return unsafe completePart(slot, of: whole)
+        }
+        unsafe noteLatency(of: slot)
         let request = unsafe slot.pointee.request
         let isRead = request.command == Command.read.rawValue
         var reply = unsafe Reply(

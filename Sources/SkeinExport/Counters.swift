@@ -8,6 +8,20 @@ final class Counters: Sendable {
     let bytesRead = Atomic<UInt64>(0)
     let bytesWritten = Atomic<UInt64>(0)
     let errors = Atomic<UInt64>(0)
+    let latencies = LatencyCounts()
+    /// Who it is, for people.
+    let client: String
+    let isSecure: Bool
+    /// When it began, in nanoseconds of the monotonic clock.
+    fileprivate let begin = Clock.now
+
+    init(_ peer: Peer) {
+        client = peer.description
+        isSecure = peer.isSecure
+    }
+
+    /// Since it began.
+    var seconds: UInt64 { (Clock.now - begin) / 1_000_000_000 }
 
     @inline(__always)
     func count(_ request: Request) {
@@ -26,7 +40,8 @@ final class Counters: Sendable {
     var sums: Sums {
         Sums(
             requests: requests.load(ordering: .relaxed), bytesRead: bytesRead.load(ordering: .relaxed),
-            bytesWritten: bytesWritten.load(ordering: .relaxed), errors: errors.load(ordering: .relaxed))
+            bytesWritten: bytesWritten.load(ordering: .relaxed), errors: errors.load(ordering: .relaxed),
+            latency: latencies.sums)
     }
 }
 
@@ -37,12 +52,14 @@ struct Sums: Sendable {
     var bytesRead: UInt64 = 0
     var bytesWritten: UInt64 = 0
     var errors: UInt64 = 0
+    var latency = LatencySums()
 
     mutating func add(_ other: Sums) {
         requests += other.requests
         bytesRead += other.bytesRead
         bytesWritten += other.bytesWritten
         errors += other.errors
+        latency.add(other.latency)
     }
 }
 
@@ -62,6 +79,9 @@ final class Accounts: Sendable {
             if state.open.removeValue(forKey: ObjectIdentifier(counters)) != nil { state.gone.add(counters.sums) }
         }
     }
+
+    /// The clients that there are, in the order in which they came.
+    var clients: [Counters] { state.withLock { Array($0.open.values) }.sorted { $0.begin < $1.begin } }
 
     /// How many clients there are, and the sums of all that there were.
     var standing: (clients: Int, sums: Sums) {

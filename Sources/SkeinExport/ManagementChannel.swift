@@ -90,6 +90,8 @@ final class ManagementChannel: Sendable {
         case ("ls-json", 1): return "[\(rows.map(\.json).joined(separator: ", "))]\n"
         case ("stats", 1): return rows.reduce(Row.statsHeading) { $0 + $1.statsText }
         case ("stats-json", 1): return "[\(rows.map(\.statsJSON).joined(separator: ", "))]\n"
+        case ("clients", 1): return clients.reduce(ClientRow.heading) { $0 + $1.text }
+        case ("clients-json", 1): return "[\(clients.map(\.json).joined(separator: ", "))]\n"
         case ("add", 2):
             let specification = try DeviceSpecification(words[1])
             guard catalogue.add(try local.export(specification)) else {
@@ -124,6 +126,12 @@ final class ManagementChannel: Sendable {
         return ""
     }
 
+    private var clients: [ClientRow] {
+        catalogue.all.flatMap { export in
+            export.accounts.clients.map { ClientRow(export: export.name, counters: $0, sums: $0.sums) }
+        }
+    }
+
     private var rows: [Row] {
         catalogue.all.map { export in
             let (clients, sums) = export.accounts.standing
@@ -132,65 +140,5 @@ final class ManagementChannel: Sendable {
                 sums: sums,
                 device: export.iop.device.description)
         }
-    }
-}
-
-/// An export as it is listed.
-private struct Row {
-    let name: String
-    let size: UInt64
-    let isReadOnly: Bool
-    let clients: Int
-    let sums: Sums
-    let device: String
-
-    static let heading = line(["NAME", "BYTES", "MODE", "CLIENTS", "DEVICE"])
-    static let statsHeading = line(["NAME", "CLIENTS", "REQUESTS", "READ", "WRITTEN", "ERRORS"])
-
-    private static func line(_ words: [String]) -> String { words.joined(separator: "\t") + "\n" }
-
-    var text: String {
-        Row.line([printable(name), "\(size)", isReadOnly ? "ro" : "rw", "\(clients)", printable(device)])
-    }
-
-    var statsText: String {
-        Row.line(
-            [printable(name)]
-                + [UInt64(clients), sums.requests, sums.bytesRead, sums.bytesWritten, sums.errors].map { "\($0)" })
-    }
-
-    var json: String {
-        """
-        {"name": \(quoted(name)), "bytes": \(size), "read_only": \(isReadOnly), "clients": \(clients), \
-        "device": \(quoted(device))}
-        """
-    }
-
-    var statsJSON: String {
-        """
-        {"name": \(quoted(name)), "clients": \(clients), "requests": \(sums.requests), "bytes_read": \(sums.bytesRead), \
-        "bytes_written": \(sums.bytesWritten), "errors": \(sums.errors)}
-        """
-    }
-
-    /// For a terminal, which control characters could lead astray.
-    private func printable(_ text: String) -> String {
-        String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.map { $0.value < 32 || (127..<160).contains($0.value) ? "?" : $0 }))
-    }
-
-    private func quoted(_ text: String) -> String {
-        var quoted = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": quoted += "\\\(scalar)"
-            case _ where scalar.value < 32:
-                let digits = String(scalar.value, radix: 16)
-                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: quoted.unicodeScalars.append(scalar)
-            }
-        }
-        return quoted + "\""
     }
 }

@@ -13,6 +13,12 @@ struct Peer: Sendable {
     /// The name of the key that it has.
     var keyName: String?
 
+    /// For people.
+    var description: String {
+        let place = address?.description ?? user.map { "user \($0)" } ?? "an STP socket"
+        return [place, certificateNames.first ?? keyName].compactMap { $0 }.joined(separator: " as ")
+    }
+
     /// What TLS vouches for.
     mutating func secured(_ session: TLSSession) {
         isSecure = true
@@ -67,6 +73,15 @@ struct IPAddress: Equatable, Sendable {
         } else {
             return nil
         }
+    }
+
+    var description: String {
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        var bytes = isIPv4 ? Array(bytes[12...]) : bytes
+        guard unsafe inet_ntop(isIPv4 ? AF_INET : AF_INET6, &bytes, &text, socklen_t(text.count)) != nil else {
+            return "?"
+        }
+        return String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 
     var isIPv4: Bool { bytes.starts(with: IPAddress.mapped) }

@@ -15,6 +15,8 @@ struct Slot {
     var message: Message
     var answer = Answer.wouldWait
 
+    /// When its request was taken up, in nanoseconds of the monotonic clock.
+    var begin: UInt64 = 0
     /// Of a read that is done in parts: the slot that stands for all of it. Its own worker's thread alone looks at it.
     var whole: UnsafeMutablePointer<Slot>?
     /// Parts that are outstanding, in the slot that stands for all.

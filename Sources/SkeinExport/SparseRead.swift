@@ -21,6 +21,7 @@ extension Connection {
         let whole = unsafe worker.slots.take(self, iop, request, Message(.read))
         unsafe whole.pointee.answer = .done
         unsafe whole.pointee.parts = 1
+        unsafe whole.pointee.begin = unsafe worker.clock
         var position = request.offset
         for index in 0..<count {
             let extent = unsafe worker.extents.pointee[index]

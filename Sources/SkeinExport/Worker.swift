@@ -62,6 +62,8 @@ final class Worker {
     var slots = SlotPool()
     let extents: UnsafeMutablePointer<ExtentList>
 
+    /// When the request that is looked at was taken up, in nanoseconds of the monotonic clock.
+    var clock: UInt64 = 0
     /// Nanoseconds of the monotonic clock, at the beginning of this round.
     private(set) var now: UInt64 = 0
     private var connections: [Connection] = []

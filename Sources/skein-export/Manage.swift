@@ -45,6 +45,16 @@ struct Stats: ParsableCommand {
     func run() throws { try server.send(json ? "stats-json" : "stats") }
 }
 
+struct ListClients: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "clients", abstract: "List the clients of a server: who they are, and what was done for each.")
+
+    @OptionGroup var server: Server
+    @Flag(help: "As JSON.") var json = false
+
+    func run() throws { try server.send(json ? "clients-json" : "clients") }
+}
+
 struct Add: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "add", abstract: "Have a server export one more device.")

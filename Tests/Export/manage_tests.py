@@ -5,9 +5,11 @@ import os
 import socket
 
 import nbd
+from certificates import CLIENT, Authority
 from harness import one_line, skein, test
-from running import host, needs_root
-from server import SIZE, image, server
+from running import host, needs_root, until
+from server import SIZE, image, secure_server, server, sparse
+from tls_tests import secured
 
 
 def tell(folder, *words, expect=0):
@@ -81,10 +83,63 @@ def _(folder):
                 client.read(0, 500)
                 assert client.do(nbd.TRIM, SIZE, 1) == nbd.EINVAL
         found = listed(folder, "stats")
+        for kind, count in (("read", 3), ("write", 3), ("other", 0)):
+            latency = found["disk"]["latency"][kind]
+            assert latency["count"] == count, "what is refused without asking the device has no latency"
+            shares = [latency[f"{share}_us"] for share in ("p50", "p90", "p99", "p999", "max")]
+            assert shares == sorted(shares) and shares[0] > 0 if count else set(shares) == {None}, shares
+        del found["disk"]["latency"]
         assert found["disk"] | {"clients": 0} == {"name": "disk", "clients": 0, "requests": 9, "bytes_read": 1500,
                                                   "bytes_written": 3000, "errors": 3}, found
         assert found["idle"]["requests"] == 0
         assert tell(folder, "stats")[0].splitlines()[0].split("\t")[0] == "NAME"
+
+
+@test("manage: latencies are counted once for each request, whoever answers it")
+def _(folder):
+    path = sparse(folder, 4 << 20, (0, 1 << 20), (2 << 20, 1 << 20))
+    with server(folder, f"disk={path}", "memory=memory:4M") as running:
+        for name in ("disk", "memory"):
+            with running.client() as client:
+                client.structured().go(name)
+                for length in (0, 100, 300_000, 4 << 20):
+                    client.read(0, length)
+                for length in (0, 100, 1 << 20):
+                    assert client.write(0, bytes(length)) == 0
+                assert client.write(0, b"x" * 5000, nbd.FUA) == 0
+                for command in (nbd.FLUSH, nbd.CACHE, nbd.TRIM, nbd.WRITE_ZEROES, nbd.WRITE_ZEROES):
+                    assert client.do(command, 0, 0 if command == nbd.FLUSH else 8192) == 0
+            counts = {kind: latency["count"] for kind, latency in listed(folder, "stats")[name]["latency"].items()}
+            assert counts == {"read": 4, "write": 4, "other": 5}, (name, counts)
+
+
+@test("manage: clients lists who is there, and what was done for each")
+def _(folder):
+    with server(folder, "one=memory:1M", "two=memory:1M", unix=False) as running:
+        with running.client() as first, running.client() as second, running.client() as other, running.client():
+            first.go("two")
+            second.go("two")
+            other.go("one")
+            assert second.write(0, bytes(4096)) == 0 and second.read(0, 512) == bytes(512) and second.do(nbd.TRIM, 1 << 20, 1) == nbd.EINVAL
+            found = json.loads(tell(folder, "clients", "--json")[0])
+            assert all(isinstance(client.pop("seconds"), int) for client in found)
+            nobody = {"client": "127.0.0.1", "tls": False, "requests": 0, "bytes_read": 0, "bytes_written": 0, "errors": 0}
+            assert found == [{"export": "one"} | nobody, {"export": "two"} | nobody,
+                             {"export": "two"} | nobody | {"requests": 3, "bytes_read": 512, "bytes_written": 4096, "errors": 1}], found
+            lines = [line.split("\t") for line in tell(folder, "clients")[0].splitlines()]
+            assert lines[0] == ["EXPORT", "CLIENT", "TLS", "SECONDS", "REQUESTS", "READ", "WRITTEN", "ERRORS"]
+            assert lines[3][:3] == ["two", "127.0.0.1", "no"] and lines[3][4:] == ["3", "512", "4096", "1"]
+        until(lambda: json.loads(tell(folder, "clients", "--json")[0]) == [], "they have gone")
+
+
+@test("manage: clients names users, and those whom TLS vouches for")
+def _(folder):
+    authority = Authority(folder)
+    alice = authority.sign("alice", CLIENT)
+    with secure_server(folder, "disk=memory:1M", options=["--tls-verify-peer"], authority=authority) as running, running.client() as client:
+        secured(client, authority.context(alice)).go("disk")
+        found = json.loads(tell(folder, "clients", "--json")[0])
+        assert [(entry["client"], entry["tls"]) for entry in found] == [(f"user {os.geteuid()} as alice", True)], found
 
 
 @test("manage: what can't be done is named, and changes nothing")
