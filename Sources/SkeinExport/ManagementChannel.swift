@@ -103,6 +103,7 @@ final class ManagementChannel: Sendable {
             drop(export)
             return ""
         case ("resize", 3): return try resize(words[1], words[2])
+        case ("rebuild", 4): return try rebuild(words[1], part: words[2], words[3])
         default: throw ExportFault("this server doesn't know the request '\(words.first ?? "")'")
         }
     }
@@ -122,6 +123,21 @@ final class ManagementChannel: Sendable {
         var message = unsafe Message(.resize, length: bytes)
         if case .failed(let errno) = export.iop.perform(&message) {
             throw ExportFault("'\(name)' can't have \(bytes) bytes: \(unsafe String(cString: strerror(errno)))")
+        }
+        return ""
+    }
+
+    /// Returns when the new part has all of the content.
+    private func rebuild(_ name: String, part: String, _ text: String) throws(ExportFault) -> String {
+        guard let export = catalogue.all.first(where: { $0.name == name }) else { throw unknown(name) }
+        guard let mirror = export.iop.device as? MirrorDevice else { throw ExportFault("'\(name)' is no mirror") }
+        guard let number = Int(part), number > 0 else {
+            throw ExportFault("'\(part)' is no part; they are counted from 1, in the order of 'skein export ls'")
+        }
+        do throws(DeviceFault) {
+            try mirror.replace(number - 1, with: try DeviceText(text).open(readOnly: false))
+        } catch {
+            throw ExportFault(error.text)
         }
         return ""
     }

@@ -10,6 +10,9 @@ struct ExportCommand: ParsableCommand {
             'skein export disk.img' serves; 'skein export help serve' lists the options. The other sub-commands speak to a server that \
             runs. A file that is called like one of them is given as ./ls.
             """,
-        subcommands: [Serve.self, ListExports.self, Add.self, Remove.self, Resize.self, Stats.self, ListClients.self],
+        subcommands: [
+            Serve.self, ListExports.self, Add.self, Remove.self, Resize.self, Rebuild.self, Stats.self,
+            ListClients.self,
+        ],
         defaultSubcommand: Serve.self)
 }

@@ -75,6 +75,21 @@ struct Remove: ParsableCommand {
     func run() throws { try server.send("remove", name) }
 }
 
+struct Rebuild: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rebuild",
+        abstract:
+            "Put a device in the place of a part of a mirror, and return when it has the content. Clients are served meanwhile."
+    )
+
+    @OptionGroup var server: Server
+    @Argument(help: "The name of the export.") var name: String
+    @Argument(help: "Which part, counted from 1.") var part: String
+    @Argument(help: "The new device, by its absolute path.") var device: String
+
+    func run() throws { try server.send("rebuild", name, part, device) }
+}
+
 struct Resize: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "resize", abstract: "Change the size of an export.")
 

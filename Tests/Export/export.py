@@ -21,6 +21,7 @@ def main():
         import foreign_tests  # noqa: F401
     else:
         import access_tests  # noqa: F401
+        import allocation_tests  # noqa: F401
         import command_tests  # noqa: F401
         import configuration_tests  # noqa: F401
         import durability_tests  # noqa: F401

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import threading
 
 import nbd
 from certificates import CLIENT, Authority
@@ -140,6 +141,33 @@ def _(folder):
         secured(client, authority.context(alice)).go("disk")
         found = json.loads(tell(folder, "clients", "--json")[0])
         assert [(entry["client"], entry["tls"]) for entry in found] == [(f"user {os.geteuid()} as alice", True)], found
+
+
+@test("manage: rebuild puts a new device in a mirror, while clients read and write")
+def _(folder):
+    first, second = image(folder, name="first"), image(folder, name="second")
+    new = sparse(folder, SIZE, name="new")
+    with server(folder, f"disk=mirror:{first},{second}", "single=memory:1M") as running, running.client() as client:
+        client.structured().go("disk")
+        os.truncate(first, 0)
+        assert client.read(0, SIZE) == second.read_bytes(), "the other part goes on"
+        assert listed(folder)["disk"]["device"] == f"mirror of file {first} (failed) and file {second} (working)"
+        rebuilding = threading.Thread(target=tell, args=(folder, "rebuild", "disk", 1, new))
+        rebuilding.start()
+        rounds = 0
+        while rebuilding.is_alive() or rounds < 50:
+            assert client.write(rounds * 4099 % (SIZE - 3000), bytes([rounds % 251]) * 3000) == 0
+            rounds += 1
+        rebuilding.join()
+        assert listed(folder)["disk"]["device"] == f"mirror of file {new} (working) and file {second} (working)"
+        assert client.do(nbd.FLUSH) == 0
+        assert new.read_bytes() == second.read_bytes() == client.read(0, SIZE)
+        os.truncate(second, 0)
+        assert client.read(0, SIZE) == new.read_bytes(), "it stands for the one that fails now"
+        for words, part in ((("single", 1, new), "is no mirror"), (("disk", 3, sparse(folder, SIZE, name="spare")), "no other device"), (("disk", "x", new), "is no part"),
+                            (("disk", 2, sparse(folder, 5, name="small")), "too small"), (("disk", 2, folder / "nowhere"), "is missing"),
+                            (("nothing", 1, new), "no export 'nothing'")):
+            one_line(tell(folder, "rebuild", *words, expect=1)[1], part)
 
 
 @test("manage: what can't be done is named, and changes nothing")
