@@ -7,6 +7,8 @@ import Synchronization
 public typealias Strings = UnsafePointer<UnsafeMutablePointer<CChar>?>
 private typealias ExecuteCall = @convention(c) (UnsafePointer<CChar>?, Strings?, Strings?) -> Int32
 private typealias ExecuteDescriptorCall = @convention(c) (Int32, Strings?, Strings?) -> Int32
+private typealias ExecuteAtCall =
+    @convention(c) (Int32, UnsafePointer<CChar>?, Strings?, Strings?, Int32) -> Int32
 
 // MARK: exec
 
@@ -143,6 +145,16 @@ func isInherited(_ descriptor: Int32) -> Bool { sk_fcntl(descriptor, F_GETFD, 0)
 @c(fexecve) public func hookExecuteDescriptor(_ file: Int32, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
     let call = unsafe unsafeBitCast(sk_next_symbol("fexecve"), to: ExecuteDescriptorCall.self)
     return unsafe leaving(.descriptor(file), environment) { unsafe call(file, arguments, $0) }
+}
+
+@c(execveat) public func hookExecuteAt(
+    _ folder: Int32, _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?, _ flags: Int32
+) -> Int32 {
+    let call = unsafe unsafeBitCast(sk_next_symbol("execveat"), to: ExecuteAtCall.self)
+    let isDescriptor = unsafe flags & 0x1000 /* AT_EMPTY_PATH */ != 0 && path?.pointee == 0
+    return unsafe leaving(isDescriptor ? .descriptor(folder) : .path(path, from: folder), environment) {
+        unsafe call(folder, path, arguments, $0, flags)
+    }
 }
 
 // MARK: posix_spawn

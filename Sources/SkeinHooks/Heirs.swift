@@ -6,10 +6,13 @@ import Synchronization
 // its environment says which is which. If the header won't be there, the hidden listener is shut, in all
 // processes that hold it: the listener is TCP's alone from then on.
 
+/// Stands for the current folder where a call takes a folder's descriptor (AT_FDCWD).
+let currentFolder: Int32 = -100
+
 /// The program that is to be started, as the call named it.
 @safe
 enum Program {
-    case path(UnsafePointer<CChar>?)
+    case path(UnsafePointer<CChar>?, from: Int32 = currentFolder)
     case searched(UnsafePointer<CChar>?)
     case descriptor(Int32)
 }
@@ -155,19 +158,19 @@ extension Program {
 
     /// False where an exec is sure to fail.
     func canBeExecuted() -> Bool {
-        guard case .path(let path) = self, let path = unsafe path else { return true }
-        return unsafe sk_access(path, 1 /* X_OK */) == 0
+        guard case .path(let path, let folder) = self, let path = unsafe path else { return true }
+        return unsafe sk_access(folder, path, 1 /* X_OK */) == 0
     }
 
     private func canBePreloaded() -> Bool {
         switch self {
         case .descriptor(let descriptor): return isDynamic(descriptor)
-        case .path(let path):
+        case .path(let path, let folder):
             guard let path = unsafe path else { return false }
-            return unsafe isDynamic(path)
+            return unsafe isDynamic(path, from: folder)
         case .searched(let file):
             guard let file = unsafe file else { return false }
-            if unsafe strchr(file, 47) != nil { return unsafe isDynamic(file) }
+            if unsafe strchr(file, 47) != nil { return unsafe isDynamic(file, from: currentFolder) }
             return unsafe search(file)
         }
     }
@@ -184,7 +187,8 @@ extension Program {
             if path.count > 0 { path.append("/") }
             unsafe path.append(cString: file)
             let found = unsafe path.withCString { name -> Bool? in
-                unsafe sk_access(name, 1 /* X_OK */) == 0 ? isDynamic(name) : nil
+                unsafe sk_access(currentFolder, name, 1 /* X_OK */) == 0
+                    ? isDynamic(name, from: currentFolder) : nil
             }
             if let found { return found }
             if unsafe place.pointee == 0 { return true }
@@ -192,8 +196,8 @@ extension Program {
         }
     }
 
-    private func isDynamic(_ path: UnsafePointer<CChar>) -> Bool {
-        let file = unsafe sk_openat(-100, path, O_RDONLY | O_CLOEXEC, 0)
+    private func isDynamic(_ path: UnsafePointer<CChar>, from folder: Int32) -> Bool {
+        let file = unsafe sk_openat(folder, path, O_RDONLY | O_CLOEXEC, 0)
         // What can be executed and not read is no rule.
         guard file >= 0 else { return true }
         defer { _ = sk_close(Int32(file)) }

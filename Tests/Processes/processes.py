@@ -23,6 +23,7 @@ import clones  # noqa: E402,F401
 import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
 import filters  # noqa: E402,F401
+import inheriting  # noqa: E402,F401
 import leaving  # noqa: E402,F401
 import limits  # noqa: E402,F401
 import ports  # noqa: E402,F401

@@ -94,8 +94,8 @@ static inline long sk_lseek(int fd, off_t offset, int whence) {
 static inline long sk_openat(int folder, const char *path, int flags, unsigned mode) {
     return sk_syscall6(SYS_openat, folder, SK_P(path), flags, (long)mode, 0, 0);
 }
-static inline long sk_access(const char *path, int mode) {
-    return sk_syscall6(SYS_faccessat, -100, SK_P(path), mode, 0, 0, 0);
+static inline long sk_access(int folder, const char *path, int mode) {
+    return sk_syscall6(SYS_faccessat, folder, SK_P(path), mode, 0, 0, 0);
 }
 static inline long sk_mkdirat(int folder, const char *path, unsigned mode) {
     return sk_syscall6(SYS_mkdirat, folder, SK_P(path), (long)mode, 0, 0, 0);
