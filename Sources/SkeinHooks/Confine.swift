@@ -89,7 +89,6 @@ private func leaveListeners() {
 private func withdraw(_ descriptor: Int32, _ word: UInt) {
     let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
     guard let stream = handOver(end, descriptor) else { return }
-    _ = sk_fcntl(stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
     for number in descriptor..<Int32(programEnd) where entry(number) == word {
         let registrations = registrationsOf(number)
         let closeOnExec = sk_fcntl(number, F_GETFD, 0) & 1 != 0

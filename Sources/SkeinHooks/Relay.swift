@@ -47,6 +47,7 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         guard let link = currentRelay(), let pair = namedPair(end, link.identity) else { return nil }
         defer { _ = sk_close(pair.ours) }
         guard let cookie = cookie(of: pair.theirs) else { return nil }
+        takeSettings(of: end, descriptor, pair.theirs)
         handOver.message.stream = cookie
         // The relay is one more process with this end; counted before it knows.
         end.block.add32(Block.holders, 1)
@@ -60,6 +61,20 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         forget(link)
     }
     return nil
+}
+
+/// What a program has set for the connection holds for the stream too.
+private func takeSettings(of end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
+    _ = sk_fcntl(stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
+    func take(_ name: Int32, timeout place: Int) {
+        // A time that is over at once is one nanosecond.
+        let micro = (Int(end.block.load64(place)) + 999) / 1000
+        if micro == 0 { return }
+        var limit = timeval(tv_sec: micro / 1_000_000, tv_usec: micro % 1_000_000)
+        _ = unsafe sk_setsockopt(stream, SOL_SOCKET, name, &limit, UInt32(MemoryLayout<timeval>.size))
+    }
+    take(20 /* SO_RCVTIMEO */, timeout: Block.receiveTimeout)
+    take(21 /* SO_SNDTIMEO */, timeout: Block.sendTimeout)
 }
 
 /// Sends a message with the first `count` descriptors. Bytes sent, or minus the errno.

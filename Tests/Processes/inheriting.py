@@ -1,13 +1,18 @@
 """What a program that is executed finds: the connection's settings, and what was put over its number past the hooks."""
 
+import array
 import ctypes
 import os
 import socket
+import struct
+import subprocess
+import sys
 
-from cases import case, expect, pair
+from cases import WATCHDOG, case, expect, pair
 
 libc = ctypes.CDLL(None, use_errno=True)
 DUP3 = 292 if os.uname().machine == "x86_64" else 24
+WITHOUT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 def blocking_pair():
@@ -69,3 +74,56 @@ def execute_at():
         client.sendall(b"here\n")
         expect(rest(client), b"here from here\n")
         ends(child)
+
+
+SAY_FLAG = "import os; print(os.get_blocking(0))"
+TAKE = """
+import array, os, socket
+channel = socket.socket(fileno=0)
+_, control, _, _ = channel.recvmsg(1, 100)
+print(os.get_blocking(array.array('i', control[0][2])[0]))
+"""
+
+
+@case("O_NONBLOCK is as the program left it after exec, posix_spawn and SCM_RIGHTS, with the header and without")
+def non_blocking():
+    for blocking in (False, True):
+        for environment in (os.environ, WITHOUT):
+            client, server = pair()
+            server.setblocking(blocking)
+            ran = subprocess.run([sys.executable, "-c", SAY_FLAG], stdin=server, env=environment, capture_output=True,
+                                 text=True, timeout=WATCHDOG)
+            expect(ran.stdout, f"{blocking}\n", "after exec" + ran.stderr)
+            reader, writer = os.pipe()
+            child = os.posix_spawn(sys.executable, [sys.executable, "-c", SAY_FLAG], environment, file_actions=[
+                (os.POSIX_SPAWN_DUP2, server.fileno(), 0), (os.POSIX_SPAWN_DUP2, writer, 1)])
+            os.close(writer)
+            with os.fdopen(reader) as output:
+                expect(output.read(), f"{blocking}\n", "after posix_spawn")
+            ends(child)
+            ours, theirs = socket.socketpair()
+            taker = subprocess.Popen([sys.executable, "-c", TAKE], stdin=theirs, env=environment, stdout=subprocess.PIPE)
+            ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [server.fileno()]))])
+            expect(taker.communicate(timeout=WATCHDOG)[0].decode(), f"{blocking}\n", "when passed")
+
+
+SAY_ERROR = """
+import os
+try:
+    print(os.read(0, 1))
+except BlockingIOError:
+    print('in vain')
+"""
+
+
+@case("SO_RCVTIMEO and SO_SNDTIMEO hold in a program that is executed")
+def timeouts():
+    for environment in (os.environ, WITHOUT):
+        client, server = blocking_pair()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 7, 0))
+        text = SAY_ERROR + "import socket; print(socket.socket(fileno=0).getsockopt(1, 21, 16)[0])"
+        ran = subprocess.run([sys.executable, "-c", text], stdin=server, env=environment, capture_output=True,
+                             text=True, timeout=WATCHDOG)
+        expect(ran.stdout, "in vain\n7\n", ran.stderr)
+        client.close()
