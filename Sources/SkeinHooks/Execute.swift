@@ -89,6 +89,7 @@ private struct Departures {
 private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
     // Searching for a program means failing many times: nothing is started for that.
     guard let table = unsafe descriptorTable, program.canBeExecuted() else { return unsafe exec(environment) }
+    forgetReplaced()
     var room = 0
     for number in 0..<programEnd where isLeaving(Int32(number)) { room += 1 }
     let result = unsafe withScratch(words: room * (MemoryLayout<Departure>.stride / 8) + 1) { memory in
@@ -173,6 +174,7 @@ private func spawn(
     _ call: (SpawnActions?, Strings?) -> Int32
 ) -> Int32 {
     if unsafe descriptorTable == nil { return unsafe call(actions, environment) }
+    forgetReplaced()
     var own = unsafe posix_spawn_file_actions_t()
     guard unsafe sk_spawn_begin(&own, actions) == 0 else { return unsafe call(actions, environment) }
     defer { unsafe _ = posix_spawn_file_actions_destroy(&own) }

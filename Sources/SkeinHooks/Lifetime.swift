@@ -37,8 +37,11 @@ private struct Departure {
     }
 }
 
+/// What the number stood for has been closed past the hooks: lets go of that.
+func letGo(_ descriptor: Int32, _ word: UInt) { depart(descriptor, word, isOpen: false).finish() }
+
 /// Takes the descriptor out of the table before its number can come back.
-private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
+private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> Departure {
     var departure = Departure()
     switch kind(word) {
     case .endpoint:
@@ -48,7 +51,7 @@ private func depart(_ descriptor: Int32, _ word: UInt) -> Departure {
             if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local, descriptor) }
             let end = unsafe Endpoint(local)
             end.setSignals(false)
-            resetIfStray(end, descriptor)
+            if isOpen { resetIfStray(end, descriptor) }
             if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
                 end.mine.or32(Layout.state, EndState.reset)
                 end.wakeAll(descriptor)

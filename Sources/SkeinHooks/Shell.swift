@@ -10,6 +10,7 @@ private let shell: StaticString = "/bin/sh"
 /// Whether a child would inherit a connection or a listener of ours.
 private func leavesSomething() -> Bool {
     guard let table = unsafe descriptorTable else { return false }
+    forgetReplaced()
     for number in 0..<programEnd {
         let kind = kind(unsafe table[number].load(ordering: .relaxed))
         if (kind == .endpoint || kind == .listener) && isInherited(Int32(number)) { return true }

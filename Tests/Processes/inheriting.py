@@ -3,6 +3,7 @@
 import array
 import ctypes
 import os
+import pty
 import socket
 import struct
 import subprocess
@@ -127,3 +128,87 @@ def timeouts():
                              text=True, timeout=WATCHDOG)
         expect(ran.stdout, "in vain\n7\n", ran.stderr)
         client.close()
+
+
+@case("a pipe that was put over the connection's number past the hooks is what an executed program gets")
+def replaced():
+    client, server = blocking_pair()
+    reader, writer = os.pipe()
+
+    def start():
+        put_on_standard_numbers(client, server)
+        for number in range(3):
+            expect(libc.syscall(DUP3, writer, number, 0), number)
+        os.execv("/bin/echo", ["echo", "to the pipe"])
+
+    child = in_child(start)
+    server.close()
+    os.close(writer)
+    expect(os.read(reader, 99), b"to the pipe\n")
+    expect(client.recv(99), b"")
+    ends(child)
+
+
+@case("a shell that login_tty gave a terminal talks to that, not to the connection on 0 to 2")
+def login_terminal():
+    client, server = blocking_pair()
+    master, terminal = pty.openpty()
+
+    def start():
+        put_on_standard_numbers(client, server)
+        expect(libc.login_tty(terminal), 0)
+        os.write(1, b"before ")
+        os.execv("/bin/sh", ["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo after"])
+
+    child = in_child(start)
+    server.close()
+    got = b""
+    while not got.endswith(b"after\r\n"):
+        got += os.read(master, 99)
+    expect(got, b"before after\r\n")
+    expect(client.recv(99), b"")
+    os.close(terminal)
+    ends(child)
+
+
+@case("forkpty gives its child a terminal, and its parent keeps the connection on 0 to 2")
+def fork_terminal():
+    client, server = blocking_pair()
+
+    def start():
+        put_on_standard_numbers(client, server)
+        child, terminal = pty.fork()
+        if child == 0:
+            os.write(1, b"before ")
+            os.execv("/bin/sh", ["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo after"])
+        got = b""
+        while not got.endswith(b"after\r\n"):
+            got += os.read(terminal, 99)
+        os.write(1, b"from the terminal: " + got)
+        ends(child)
+
+    child = in_child(start)
+    server.close()
+    expect(rest(client), b"from the terminal: before after\r\n")
+    ends(child)
+
+
+@case("after daemon() has put /dev/null over 0 to 2, nothing more goes to the connection there")
+def daemon_on_null():
+    client, server = blocking_pair()
+    reader, writer = os.pipe()
+
+    def start():
+        put_on_standard_numbers(client, server)
+        expect(libc.daemon(1, 0), 0)
+        libc.puts(b"stray")
+        libc.fflush(None)
+        expect(os.write(1, b"stray"), 5)
+        os.write(writer, b"end" + os.read(0, 10))
+
+    child = in_child(start)
+    server.close()
+    os.close(writer)
+    expect(rest(client), b"")
+    expect(os.read(reader, 99), b"end")
+    ends(child)
