@@ -3,6 +3,7 @@
 import os
 import pathlib
 import socket
+import struct
 import sys
 
 WATCHDOG = 30
@@ -36,8 +37,14 @@ def pair():
     listener.close()
     expect(in_memory(client), True, "over memory")
     for end in (client, server):
-        end.settimeout(WATCHDOG)
+        limit_waits(end)
     return client, server
+
+
+def limit_waits(connection):
+    """By the kernel's options: Python's own time limit would make the descriptor non-blocking for its heirs too."""
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", WATCHDOG, 0))
 
 
 def exactly(connection, count):
@@ -59,7 +66,7 @@ def not_here(reason):
 def connect(listener):
     client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
     server, _ = listener.accept()
-    server.settimeout(WATCHDOG)
+    limit_waits(server)
     return client, server
 
 

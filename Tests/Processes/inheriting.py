@@ -16,12 +16,6 @@ DUP3 = 292 if os.uname().machine == "x86_64" else 24
 WITHOUT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
-def blocking_pair():
-    client, server = pair()
-    server.settimeout(None)
-    return client, server
-
-
 def in_child(body):
     """Runs in a child, which ends with it. Its status is 0 where nothing was raised."""
     child = os.fork()
@@ -63,7 +57,7 @@ def execute_at():
     ways = [lambda: execute(-100, b"/bin/sh", 0), lambda: execute(os.open("/bin", os.O_RDONLY), b"sh", 0),
             lambda: execute(os.open("/bin/sh", os.O_RDONLY), b"", 0x1000)]
     for way in ways:
-        client, server = blocking_pair()
+        client, server = pair()
 
         def start():
             put_on_standard_numbers(client, server)
@@ -120,7 +114,7 @@ except BlockingIOError:
 @case("SO_RCVTIMEO and SO_SNDTIMEO hold in a program that is executed")
 def timeouts():
     for environment in (os.environ, WITHOUT):
-        client, server = blocking_pair()
+        client, server = pair()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100_000))
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 7, 0))
         text = SAY_ERROR + "import socket; print(socket.socket(fileno=0).getsockopt(1, 21, 16)[0])"
@@ -132,7 +126,7 @@ def timeouts():
 
 @case("a pipe that was put over the connection's number past the hooks is what an executed program gets")
 def replaced():
-    client, server = blocking_pair()
+    client, server = pair()
     reader, writer = os.pipe()
 
     def start():
@@ -151,7 +145,7 @@ def replaced():
 
 @case("a shell that login_tty gave a terminal talks to that, not to the connection on 0 to 2")
 def login_terminal():
-    client, server = blocking_pair()
+    client, server = pair()
     master, terminal = pty.openpty()
 
     def start():
@@ -173,7 +167,7 @@ def login_terminal():
 
 @case("forkpty gives its child a terminal, and its parent keeps the connection on 0 to 2")
 def fork_terminal():
-    client, server = blocking_pair()
+    client, server = pair()
 
     def start():
         put_on_standard_numbers(client, server)
@@ -195,7 +189,7 @@ def fork_terminal():
 
 @case("after daemon() has put /dev/null over 0 to 2, nothing more goes to the connection there")
 def daemon_on_null():
-    client, server = blocking_pair()
+    client, server = pair()
     reader, writer = os.pipe()
 
     def start():

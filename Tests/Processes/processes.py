@@ -59,7 +59,6 @@ def accident():
 @case("a program that is executed on the connection reads and writes it")
 def intended():
     client, server = pair()
-    server.settimeout(None)
     program = subprocess.Popen(["cat"], stdin=server, stdout=server)
     server.close()
     data = os.urandom(2_000_000)
@@ -99,7 +98,6 @@ def rest():
 @case("posix_spawn gives the child the connection as its standard input and output")
 def spawned():
     client, server = pair()
-    server.settimeout(None)
     actions = [(os.POSIX_SPAWN_DUP2, server.fileno(), 0), (os.POSIX_SPAWN_DUP2, server.fileno(), 1)]
     child = os.posix_spawnp("cat", ["cat"], os.environ, file_actions=actions)
     server.close()
