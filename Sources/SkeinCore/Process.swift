@@ -145,6 +145,44 @@ package func descriptorLimit() -> Int {
     return Int(min(limits.0, 1 << 20))
 }
 
+/// Closes what is open in a range of numbers, also where the system has no close_range.
+package func closeNumbers(_ range: ClosedRange<Int>) {
+    if sk_close_range(UInt32(range.lowerBound), UInt32(range.upperBound), 0) >= 0 { return }
+    let folder = unsafe sk_openat(-100, "/proc/self/fd", O_RDONLY | O_CLOEXEC, 0)
+    guard folder >= 0 else {
+        for number in range.clamped(to: 0...1 << 20) { _ = sk_close(Int32(number)) }
+        return
+    }
+    var entries = InlineArray<512, UInt64>(repeating: 0)
+    unsafe withUnsafeMutableBytes(of: &entries) { bytes in
+        while true {
+            let size = unsafe sk_getdents(Int32(folder), bytes.baseAddress!, bytes.count)
+            if size <= 0 { break }
+            var place = 0
+            while place + 19 < size {
+                // struct linux_dirent64: its length at 16, its name at 19. "." and ".." are no numbers.
+                if let number = unsafe decimal(bytes.baseAddress! + place + 19), range.contains(number),
+                    number != folder
+                {
+                    _ = sk_close(Int32(number))
+                }
+                place += unsafe Int(bytes.loadUnaligned(fromByteOffset: place + 16, as: UInt16.self))
+            }
+        }
+    }
+    _ = sk_close(Int32(folder))
+}
+
+private func decimal(_ text: UnsafeRawPointer) -> Int? {
+    var value: Int? = nil
+    var place = 0
+    while case let digit = unsafe text.load(fromByteOffset: place, as: UInt8.self), 48...57 ~= digit, place < 10 {
+        value = (value ?? 0) * 10 + Int(digit - 48)
+        place += 1
+    }
+    return value
+}
+
 /// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
 package func hiddenCopy(of descriptor: Int32) -> Int32 {
     let soft = descriptorLimit()

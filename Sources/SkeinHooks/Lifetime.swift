@@ -141,7 +141,7 @@ private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int 
         guard number >= Int(first), number <= Int(last) else { return }
         let word = entry(Int32(number))
         if word == 0 { return }
-        if number > Int(from) { _ = sk_close_range(from, UInt32(number - 1), flags) }
+        if number > Int(from) { _ = closeOthers(from, UInt32(number - 1), flags) }
         from = UInt32(number + 1)
         if kind(word) == .hidden { return }
         if flags & 4 /* CLOSE_RANGE_CLOEXEC */ != 0 {
@@ -152,7 +152,13 @@ private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int 
     }
     for number in 0..<programEnd { step(number) }
     for number in max(hiddenStart, programEnd)..<descriptorTableSize { step(number) }
-    return from <= last ? sk_close_range(from, last, flags) : 0
+    return from <= last ? closeOthers(from, last, flags) : 0
+}
+
+private func closeOthers(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int {
+    if flags != 0 { return sk_close_range(first, last, flags) }
+    closeNumbers(Int(first)...Int(last))
+    return 0
 }
 
 // MARK: dup

@@ -7,9 +7,9 @@ import Synchronization
 func runRelay(channel: Int32, listener: Int32) -> Never {
     // Nothing else open: it must keep nobody's files or pipes alive.
     let (low, high) = channel < listener ? (channel, listener) : (listener, channel)
-    if low > 0 { _ = sk_close_range(0, UInt32(low - 1), 0) }
-    if high > low + 1 { _ = sk_close_range(UInt32(low + 1), UInt32(high - 1), 0) }
-    _ = sk_close_range(UInt32(high + 1), UInt32.max, 0)
+    if low > 0 { closeNumbers(0...Int(low) - 1) }
+    if high > low + 1 { closeNumbers(Int(low) + 1...Int(high) - 1) }
+    closeNumbers(Int(high) + 1...Int(UInt32.max))
     unsafe sk_become_background("skein-relay")
     sk_set_file_limit(1 << 16)
     unsafe descriptorTable = nil

@@ -11,9 +11,14 @@ import subprocess
 from cases import WATCHDOG, case, connect, echoes, expect, in_memory
 
 SYSCALL = ctypes.CDLL(None, use_errno=True).syscall
-NUMBERS = dict(zip(("sendto", "recvfrom", "ppoll", "epoll_pwait", "memfd_create", "socket", "socketpair", "mmap", "connect", "seccomp"),
-                   (44, 45, 271, 281, 319, 41, 53, 9, 42, 317) if os.uname().machine == "x86_64"
-                   else (206, 207, 73, 22, 279, 198, 199, 222, 203, 277)))
+X86 = os.uname().machine == "x86_64"
+NUMBERS = dict(zip(("sendto", "recvfrom", "ppoll", "epoll_pwait", "memfd_create", "socket", "socketpair", "mmap",
+                    "connect", "seccomp", "clone", "clone3", "setsid", "chdir", "close_range", "epoll_create1",
+                    "epoll_ctl", "prlimit64"),
+                   (44, 45, 271, 281, 319, 41, 53, 9, 42, 317, 56, 435, 112, 80, 436, 291, 233, 302) if X86
+                   else (206, 207, 73, 22, 279, 198, 199, 222, 203, 277, 220, 435, 157, 49, 436, 20, 21, 261)))
+if X86:
+    NUMBERS |= {"fork": 57, "vfork": 58}
 KILL, REFUSE, ALLOW = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
 
 

@@ -94,6 +94,9 @@ static inline long sk_lseek(int fd, off_t offset, int whence) {
 static inline long sk_openat(int folder, const char *path, int flags, unsigned mode) {
     return sk_syscall6(SYS_openat, folder, SK_P(path), flags, (long)mode, 0, 0);
 }
+static inline long sk_getdents(int folder, void *entries, size_t size) {
+    return sk_syscall6(SYS_getdents64, folder, SK_P(entries), (long)size, 0, 0, 0);
+}
 static inline long sk_access(int folder, const char *path, int mode) {
     return sk_syscall6(SYS_faccessat, folder, SK_P(path), mode, 0, 0, 0);
 }
