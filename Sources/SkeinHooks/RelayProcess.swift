@@ -45,6 +45,7 @@ private struct RelayProcess {
     private var expectsVisitor = false
     /// When ends that were put off are looked at, in nanoseconds of the monotonic clock; 0 where none waits.
     private var beginning: UInt64 = 0
+    private var listensToMaker = true
 
     /// What an event's data says; ends and gates by their address, which has its low bits free.
     private enum Source {
@@ -77,6 +78,10 @@ private struct RelayProcess {
         let events = 64
         var memory = InlineArray<128, UInt64>(repeating: 0)
         while channel >= 0 || count > 0 {
+            if channel >= 0 && listensToMaker != hasRoom {
+                listensToMaker = hasRoom
+                watch(channel, pollIn, Source.channel, operation: hasRoom ? 1 : 2)
+            }
             let patience =
                 beginning != 0 ? RelayProcess.visitorPatience : hasRivals() ? RelayProcess.rivalPatience : -1
             let found = unsafe withUnsafeMutableBytes(of: &memory) {
@@ -237,9 +242,12 @@ private struct RelayProcess {
 
     // MARK: The channel
 
+    /// For one more end.
+    private var hasRoom: Bool { (count + 8) * RelayProcess.descriptorsEach < descriptorsAtMost }
+
     /// Takes in what the maker has handed over. Where descriptors are short it waits in the channel.
     private mutating func receiveEnds() {
-        while channel >= 0 && (count + 8) * RelayProcess.descriptorsEach < descriptorsAtMost {
+        while channel >= 0 && hasRoom {
             var message = HandOver()
             var descriptors = InlineArray<5, Int32>(repeating: -1)
             var received: Int32 = 0

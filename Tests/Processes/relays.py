@@ -1,14 +1,24 @@
 """Relays where the system gives them little: behind filters, and without descriptors."""
 
+import array
 import errno
+import os
 import pathlib
+import resource
+import socket
 import subprocess
 import sys
+import time
 
-from cases import WATCHDOG, case, expect
+from cases import WATCHDOG, case, expect, pair
 from filters import REFUSE, deny
+from inheriting import WITHOUT, ends, in_child
+from passing import relays
 
 MISSING = 0x00050000 | errno.ENOSYS
+def pass_on(channel, *connections):
+    numbers = array.array("i", [connection.fileno() for connection in connections])
+    channel.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
 
 
 @case("where close_range has been missing from the start, a relay keeps none of its maker's descriptors")
@@ -17,3 +27,58 @@ def no_close_range():
         ran = subprocess.run([sys.executable, str(pathlib.Path(__file__).with_name("processes.py")), "intended"],
                              preexec_fn=lambda: deny(answer, "close_range"), capture_output=True, timeout=WATCHDOG)
         expect(ran.returncode, 0, ran.stderr.decode())
+
+
+HOLD = """
+import array, socket, sys
+channel = socket.socket(fileno=0)
+held = array.array('i')
+while len(held) < int(sys.argv[1]):
+    for _, _, data in channel.recvmsg(1, 100)[1]:
+        held.frombytes(data)
+print('held', flush=True)
+channel.recv(1)
+"""
+
+
+def ticks(process):
+    """Processor time, in hundredths of a second as a rule."""
+    return sum(int(word) for word in pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[11:13])
+
+
+@case("a relay that has as many ends as it may hold waits for room without using the processor")
+def full():
+    count = 40
+    pairs = [pair() for _ in range(count)]
+    ours, theirs = socket.socketpair()
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(count)], stdin=theirs, stdout=subprocess.PIPE, env=WITHOUT)
+    theirs.close()
+    reader, writer = os.pipe()
+
+    def start():
+        for client, _ in pairs:
+            client.close()
+        os.close(writer)
+        # An end takes three of the relay's.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        for _, server in pairs:
+            pass_on(ours, server)
+            server.close()
+        os.read(reader, 1)
+
+    child = in_child(start)
+    os.close(reader)
+    for _, server in pairs:
+        server.close()
+    expect(holder.stdout.readline(), b"held\n")
+    relay, = relays()
+    before = ticks(relay)
+    time.sleep(0.5)
+    expect(ticks(relay) - before < 15, True, "ticks in half a second")
+    os.close(writer)
+    # Those that go make room for those that wait.
+    holder.kill()
+    holder.wait()
+    for client, _ in pairs:
+        expect(client.recv(1), b"")
+    ends(child)
