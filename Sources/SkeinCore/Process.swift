@@ -29,9 +29,13 @@ package struct ProcessState {
     package var isConfined = false
     /// Its filter lets through what making connections takes.
     package var maySetUp = true
-    /// It lets through what starting a relay takes, and what asking for another process takes.
+    /// It lets through what handing an end to a relay takes, what starting one takes, and what asking for
+    /// another process takes.
     package var mayRelay = true
+    package var mayStartRelay = true
     package var mayProbe = true
+    /// How many descriptors the process may have, where its filter keeps it from asking and from changing it.
+    package var fixedDescriptorLimit: Int? = nil
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
     /// Makes room for what a hello brings when every other number is taken; -1 for none.
@@ -136,9 +140,10 @@ package func hide(_ descriptor: Int32) -> Int32 {
     return moved
 }
 
-/// How many descriptors the process may have.
+/// How many descriptors the process may have. The customary number where the kernel doesn't say.
 package func descriptorLimit() -> Int {
-    var limits: (UInt64, UInt64) = (0, 0)
+    if let fixed = unsafe process.fixedDescriptorLimit { return fixed }
+    var limits: (UInt64, UInt64) = (1024, 0)
     _ = unsafe withUnsafeMutableBytes(of: &limits) {
         unsafe sk_prlimit_files($0.baseAddress!.assumingMemoryBound(to: UInt64.self))
     }

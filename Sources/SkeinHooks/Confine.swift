@@ -15,23 +15,52 @@ private let setUpCalls: InlineArray<20, Int32> = [
     SYS_memfd_create, SYS_ftruncate, SYS_fallocate, SYS_fstat, SYS_fstatfs, SYS_fcntl, SYS_dup3, SYS_close,
     SYS_prlimit64, SYS_munmap, SYS_openat, SYS_epoll_ctl,
 ]
-/// What starting a relay and handing an end to it takes, and asking whether the holder of a lock still lives.
-private let relayCalls: InlineArray<13, Int32> = [
-    SYS_socketpair, SYS_clone, SYS_wait4, SYS_dup3, SYS_socket, SYS_bind, SYS_listen, SYS_connect, SYS_accept4,
-    SYS_getsockopt, SYS_sendmsg, SYS_fcntl, SYS_close,
+/// What handing an end to a relay takes.
+private let relayCalls: InlineArray<9, Int32> = [
+    SYS_socketpair, SYS_bind, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_sendto, SYS_fcntl, SYS_dup3, SYS_close,
+]
+/// What starting one takes, and what it calls itself: it inherits the filter.
+private let relayStartCalls: InlineArray<45, Int32> = [
+    SYS_bind, SYS_listen, SYS_accept4, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg, SYS_sendto,
+    SYS_recvfrom, SYS_shutdown, SYS_ioctl, SYS_fcntl, SYS_fstat, SYS_fstatfs, SYS_dup3, SYS_close, SYS_close_range,
+    SYS_clone, SYS_wait4, SYS_exit_group, SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_setsid, SYS_chdir, SYS_prlimit64,
+    SYS_munmap, SYS_madvise, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_getpid, SYS_gettid,
+    SYS_geteuid, SYS_getrandom, SYS_kill, SYS_sched_yield, SYS_sched_getaffinity, SYS_openat, SYS_read, SYS_pread64,
+    SYS_pwrite64, SYS_flock, SYS_memfd_create, SYS_fallocate,
+]
+private let relayStartWithArguments: InlineArray<5, SystemCallFilter.Call> = [
+    .unixSocket(SYS_socket, 5), .unixSocket(SYS_socketpair, 5), .unixSocket(SYS_socketpair, 1), .sharedMemory,
+    .init(SYS_prctl, 15 /* PR_SET_NAME */),
 ]
 private let probeCalls: InlineArray<3, Int32> = [SYS_kill, SYS_openat, SYS_read]
 private let setUpWithArguments: InlineArray<3, SystemCallFilter.Call> = [
-    SystemCallFilter.Call(SYS_socket, UInt64(AF_UNIX), UInt64(5 | Flag.closeOnExec | Flag.nonBlock), 0, 0),
-    SystemCallFilter.Call(SYS_socket, 16 /* AF_NETLINK */, UInt64(3 | Flag.closeOnExec), 4, 0),
-    // Shared memory that is read and written.
-    SystemCallFilter.Call(SYS_mmap, 0, 4096, 3, 1),
+    .unixSocket(SYS_socket, 5), .init(SYS_socket, 16 /* AF_NETLINK */, UInt64(3 | Flag.closeOnExec), 4, 0),
+    .sharedMemory,
 ]
 
+extension SystemCallFilter.Call {
+    fileprivate static func unixSocket(_ number: Int32, _ type: Int32) -> SystemCallFilter.Call {
+        SystemCallFilter.Call(number, UInt64(AF_UNIX), UInt64(type | Flag.closeOnExec | Flag.nonBlock))
+    }
+    /// Read and written.
+    fileprivate static var sharedMemory: SystemCallFilter.Call { SystemCallFilter.Call(SYS_mmap, 0, 4096, 3, 1) }
+}
+
 extension SystemCallFilter {
+    /// Whether a relay can be started behind it, and do its work there.
+    fileprivate var allowsRelays: Bool {
+        guard allows(relayStartCalls) else { return false }
+        for index in 0..<relayStartWithArguments.count where answer(relayStartWithArguments[index]) != .allows {
+            return false
+        }
+        return true
+    }
+
     /// Whether open connections work on behind it.
-    fileprivate var allowsConnections: Bool {
-        for index in 0..<connectionCalls.count where answer(Call(connectionCalls[index])) != .allows { return false }
+    fileprivate var allowsConnections: Bool { allows(connectionCalls) }
+
+    private func allows<let count: Int>(_ calls: InlineArray<count, Int32>) -> Bool {
+        for index in 0..<count where answer(Call(calls[index])) != .allows { return false }
         return true
     }
 
@@ -55,12 +84,28 @@ func confine(_ filter: SystemCallFilter) {
     unsafe process.isConfined = true
     guard unsafe descriptorTable != nil || rules.enabled else { return }
     if !filter.isSafe(probeCalls) { unsafe process.mayProbe = false }
-    if !filter.allowsConnections { withdraw() }
+    if filter.answer(.init(SYS_prlimit64)) != .allows { unsafe process.fixedDescriptorLimit = descriptorLimit() }
+    if !filter.allowsConnections {
+        withdraw()
+    } else if !filter.allowsRelays && filter.isSafe(relayCalls) && mayHaveConnections(behind: filter) {
+        reserveRelay()
+    }
+    if !filter.allowsRelays { unsafe process.mayStartRelay = false }
     if !filter.isSafe(relayCalls) { unsafe process.mayRelay = false }
     if !filter.allowsSetUp {
         unsafe process.maySetUp = false
         leaveListeners()
     }
+}
+
+/// Whether there may be something to hand to a relay: now, or once it has been set up.
+private func mayHaveConnections(behind filter: SystemCallFilter) -> Bool {
+    if unsafe rules.enabled && process.maySetUp && filter.allowsSetUp { return true }
+    for number in 0..<Int32(programEnd) {
+        let kind = kind(entry(number))
+        if kind == .endpoint || kind == .listener { return true }
+    }
+    return false
 }
 
 /// Everything is the kernel's from now on: connections go on through relays, whose streams are ordinary sockets.

@@ -25,10 +25,10 @@ struct RelayLink {
 nonisolated(unsafe) var relayLink = RelayLink()
 nonisolated(unsafe) private var streamSerial: UInt32 = 0
 
-/// In a forked child: it hands its ends on through a relay of its own.
+/// In a forked child: it hands its ends on through a relay of its own, where it may start one.
 func leaveRelayToParent() {
     let channel = unsafe relayLink.channel
-    if channel < 0 { return }
+    if unsafe channel < 0 || !process.mayStartRelay { return }
     if unsafe relayLink.isOurs {
         clearEntry(channel)
         _ = sk_close(channel)
@@ -118,10 +118,13 @@ private func socketPair(type: Int32) -> (Int32, Int32)? {
 
 // MARK: - Starting the relay
 
+/// Starts the relay while the program lets us, if there is none.
+func reserveRelay() { _ = currentRelay() }
+
 private func currentRelay() -> RelayLink? {
     let link = withProcessLock { unsafe relayLink }
     if link.isOurs { return link }
-    guard let started = startRelay() else { return nil }
+    guard unsafe process.mayStartRelay, let started = startRelay() else { return nil }
     return withProcessLock {
         // Another thread may have started one meanwhile: that one serves, and this one ends.
         if unsafe relayLink.isOurs {

@@ -19,6 +19,7 @@ func runRelay(channel: Int32, listener: Int32) -> Never {
     unsafe process.blocks.unmapAll()
     identifyProcess()
     unsafe process.spinPolicy = .off
+    unsafe process.fixedDescriptorLimit = nil
     if let scratch = unsafe allocate(Scratch.size), case let epoll = hookEpollCreate1(Flag.closeOnExec), epoll >= 0 {
         var relay = unsafe RelayProcess(
             channel: channel, listener: listener, epoll: epoll, scratch: Scratch(base: scratch))

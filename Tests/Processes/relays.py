@@ -10,15 +10,85 @@ import subprocess
 import sys
 import time
 
-from cases import WATCHDOG, case, expect, pair
-from filters import REFUSE, deny
-from inheriting import WITHOUT, ends, in_child
+from cases import WATCHDOG, case, exactly, expect, pair
+from filters import KILL, NUMBERS, REFUSE, deny
+from inheriting import WITHOUT, ends, in_child, put_on_standard_numbers, rest
 from passing import relays
 
 MISSING = 0x00050000 | errno.ENOSYS
+CLONES = [name for name in ("clone", "clone3", "fork", "vfork") if name in NUMBERS]
+FORBIDDEN = [CLONES] + [[name] for name in ("setsid", "chdir", "close_range", "epoll_create1", "epoll_ctl")]
+
+
 def pass_on(channel, *connections):
     numbers = array.array("i", [connection.fileno() for connection in connections])
     channel.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+
+
+def behind_each(body, forbidden):
+    """`body` behind each filter, in a child of its own: it gets the connection, and a channel to the parent."""
+    for answer in (KILL, REFUSE):
+        for calls in forbidden:
+            client, server = pair()
+            ours, theirs = socket.socketpair()
+
+            def start():
+                deny(answer, *calls)
+                body(client, server, theirs)
+
+            child = in_child(start)
+            server.close()
+            theirs.close()
+            yield client, ours, child, (answer, calls)
+            client.close()
+            ours.close()
+
+
+@case("a program is executed on a connection behind a filter that forbids what starting a relay takes")
+def filtered_exec():
+    def start(client, server, channel):
+        put_on_standard_numbers(client, server)
+        os.execv("/bin/cat", ["cat"])
+
+    for client, _, child, what in behind_each(start, FORBIDDEN):
+        client.sendall(b"to cat")
+        client.shutdown(socket.SHUT_WR)
+        expect(rest(client), b"to cat", what)
+        ends(child)
+
+
+@case("a connection is passed on behind such a filter")
+def filtered_pass():
+    def start(client, server, channel):
+        client.close()
+        pass_on(channel, server)
+
+    for client, channel, child, what in behind_each(start, FORBIDDEN + [["prlimit64"]]):
+        ends(child)
+        control = channel.recvmsg(1, 100)[1]
+        server = socket.socket(fileno=array.array("i", control[0][2])[0])
+        client.sendall(b"there")
+        expect(exactly(server, 5), b"there", what)
+        server.sendall(b"back")
+        server.close()
+        expect(rest(client), b"back", what)
+
+
+@case("a child of a process behind such a filter executes a program on the connection, through its parent's relay")
+def filtered_parent():
+    client, server = pair()
+
+    def start():
+        client.close()
+        deny(KILL, "setsid")
+        expect(subprocess.run(["cat"], stdin=server, stdout=server, timeout=WATCHDOG).returncode, 0)
+
+    child = in_child(start)
+    server.close()
+    client.sendall(b"to cat")
+    client.shutdown(socket.SHUT_WR)
+    expect(rest(client), b"to cat")
+    ends(child)
 
 
 @case("where close_range has been missing from the start, a relay keeps none of its maker's descriptors")
