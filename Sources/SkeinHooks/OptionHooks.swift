@@ -62,7 +62,9 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
     if let end = endpoint(descriptor) { return unsafe Int32(finish(setOption(end, level, name, value, length))) }
     if unsafe refusesZeroCopy(descriptor, level, name, value, length) { return Int32(finish(-Int(ENOPROTOOPT))) }
     let result = unsafe real.setsockopt!(descriptor, level, name, value, length)
-    if result != 0 && level != SOL_SOCKET && relayAddresses(descriptor) != nil { return 0 }
+    if result != 0 && level != SOL_SOCKET, let value = unsafe value, let relayed = relayAddresses(descriptor) {
+        return Int32(finish(unsafe setRelayedOption(relayed.relay, descriptor, level, name, value, length) ?? 0))
+    }
     guard result == 0, let socket = unsafe streamSocket(descriptor), let value = unsafe value else { return result }
     if isReceiveTimeout(level, name) {
         unsafe socket.pointee.receiveTimeout = unsafe timeout(value, length) ?? 0
@@ -248,7 +250,7 @@ private func give(
     _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>, _ text: StaticString
 ) -> Int32 { unsafe give(value, length, text.utf8Start, text.utf8CodeUnitCount) }
 
-/// A relay's stream says that it is TCP, and of TCP's options nothing.
+/// A relay's stream says that it is TCP, and has the options of the connection that it stands for.
 private func getKernelOption(
     _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeMutableRawPointer?,
     _ length: UnsafeMutablePointer<UInt32>?
@@ -262,6 +264,9 @@ private func getKernelOption(
     guard let relayed = relayAddresses(descriptor) else {
         sk_set_errno(savedErrno)
         return result
+    }
+    if !saysWhat, let result = unsafe getRelayedOption(relayed.relay, descriptor, level, name, value, length) {
+        return Int32(finish(result))
     }
     if let text = text(of: level, name) { return unsafe give(value, length, text) }
     var answer = !saysWhat ? 0 : name == 38 ? 6 : Int32(relayed.local.family)

@@ -75,6 +75,16 @@ private func takeSettings(of end: Endpoint, _ descriptor: Int32, _ stream: Int32
     }
     take(20 /* SO_RCVTIMEO */, timeout: Block.receiveTimeout)
     take(21 /* SO_SNDTIMEO */, timeout: Block.sendTimeout)
+    func take(_ name: Int32, _ option: Option, unless usual: Int32 = 0) {
+        var value = end.option(option)
+        if value != usual { _ = unsafe sk_setsockopt(stream, SOL_SOCKET, name, &value, 4) }
+    }
+    take(2 /* SO_REUSEADDR */, .reuseAddress)
+    take(9 /* SO_KEEPALIVE */, .keepAlive)
+    take(10 /* SO_OOBINLINE */, .oobInline)
+    take(18 /* SO_RCVLOWAT */, .receiveLowWater, unless: 1)
+    var linger = (end.option(.lingerOn), end.option(.lingerSeconds))
+    if linger.0 != 0 { _ = unsafe sk_setsockopt(stream, SOL_SOCKET, 13 /* SO_LINGER */, &linger, 8) }
 }
 
 /// Sends a message with the first `count` descriptors. Bytes sent, or minus the errno.

@@ -293,7 +293,7 @@ private struct RelayProcess {
         }
     }
 
-    /// Who holds the stream of an end may have the end. False where the visitor has said nothing yet; else it is
+    /// Who holds the stream of an end may have the end, and its options. False where the visitor has said nothing yet; else it is
     /// closed.
     private mutating func answer(_ visitor: Int32) -> Bool {
         var request = StreamRequest()
@@ -304,18 +304,30 @@ private struct RelayProcess {
             Int32(truncatingIfNeeded: Flag.dontWait))
         if size == -Int(EAGAIN) { return false }
         if received == 1 {
-            if size == MemoryLayout<StreamRequest>.size && request.isUnderstood { give(shown, to: visitor) }
+            if size == MemoryLayout<StreamRequest>.size, let wish = request.wish {
+                serve(wish, request.option, shown, visitor)
+            }
             _ = sk_close(shown)
         }
         _ = sk_close(visitor)
         return true
     }
 
-    /// Gives the visitor the end that the shown stream stands for; nothing where that can't be.
-    private mutating func give(_ shown: Int32, to visitor: Int32) {
+    private mutating func serve(
+        _ wish: StreamRequest.Wish, _ option: OptionValue, _ shown: Int32, _ visitor: Int32
+    ) {
         // Its maker may have handed it over a moment ago.
         receiveEnds()
         guard let relayed = unsafe find(shown) else { return }
+        if wish == .theEnd { return unsafe give(relayed, shown, to: visitor) }
+        var answer = unsafe answerOption(wish, option, relayed.pointee.bell)
+        _ = unsafe sk_sendto(
+            visitor, &answer, MemoryLayout<OptionValue>.size, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal),
+            nil, 0)
+    }
+
+    /// Gives the visitor the end that the shown stream stands for; nothing where that can't be.
+    private mutating func give(_ relayed: UnsafeMutablePointer<RelayedEnd>, _ shown: Int32, to visitor: Int32) {
         expectsVisitor = true
         unsafe begin(relayed)
         if unsafe relayed.pointee.isGone { return }

@@ -3,13 +3,35 @@ import CSystem
 // A relay's stream that reaches a program under Skein: it asks the relay for the end itself, and puts that in
 // the stream's place. Where anything is refused the stream stays, and works as for any other program.
 
-/// What a visitor says to a relay, with the stream whose end it wants.
+/// What a visitor says to a relay, with a stream of that: what it wants of the stream's end.
 struct StreamRequest {
+    enum Wish: UInt32 { case theEnd, getOption, setOption }
+
     private static let magic: UInt32 = 0x5253_4b53  // "SKSR"
     private var magic = StreamRequest.magic
     private var version = Layout.version
+    private var wanted: UInt32
+    /// For the wishes that are about an option.
+    var option = OptionValue()
 
-    var isUnderstood: Bool { magic == StreamRequest.magic && version == Layout.version }
+    init(_ wish: Wish = .theEnd) { wanted = wish.rawValue }
+
+    /// nil for what isn't understood.
+    var wish: Wish? {
+        magic == StreamRequest.magic && version == Layout.version && option.length <= OptionValue.room
+            ? Wish(rawValue: wanted) : nil
+    }
+}
+
+/// A socket option on its way to a relay or back.
+struct OptionValue {
+    static let room: UInt32 = 128
+    var level: Int32 = 0
+    var name: Int32 = 0
+    /// 0, or minus the errno.
+    var result: Int32 = 0
+    var length: UInt32 = 0
+    var bytes = InlineArray<16, UInt64>(repeating: 0)
 }
 
 /// How long a relay may take to answer, in seconds. It has no other work than this, so it is stopped or dying.
@@ -49,11 +71,17 @@ private func takeEnd(_ descriptor: Int32) {
     installEndpoint(end, descriptor)
 }
 
-/// Shows the stream to its relay. The message and its descriptors, or nil where there is no answer, or none
-/// of use.
+/// Asks for the end itself. The message and its descriptors, or nil where there is no answer, or none of use.
 private func askRelay(
     _ relay: UInt32, _ stream: Int32
 ) -> (message: HandOver, bell: Int32, pool: Int32, block: Int32)? {
+    visit(relay, stream, StreamRequest(), receiveAnswer)
+}
+
+/// Shows the stream to its relay, and says what for. nil where there is no answer.
+private func visit<Answer>(
+    _ relay: UInt32, _ stream: Int32, _ request: StreamRequest, _ receive: (Int32) -> Answer?
+) -> Answer? {
     // Before anybody is asked: a stream of another user's may say anything in its name.
     let user = sk_geteuid()
     guard let maker = peerCredentials(stream), maker.user == user else { return nil }
@@ -65,14 +93,14 @@ private func askRelay(
     guard unsafe sk_connect(visitor, &name.address, name.length) == 0,
         let owner = peerCredentials(visitor), owner.user == user
     else { return nil }
-    var request = StreamRequest()
+    var request = request
     var shown = stream
     let size = MemoryLayout<StreamRequest>.size
     guard
         unsafe sk_send_descriptors(
             visitor, &request, size, &shown, 1, Int32(truncatingIfNeeded: Flag.noSignal)) == size
     else { return nil }
-    return waitForAnswer(visitor) ? receiveAnswer(visitor) : nil
+    return waitForAnswer(visitor) ? receive(visitor) : nil
 }
 
 private func waitForAnswer(_ visitor: Int32) -> Bool {
@@ -102,4 +130,64 @@ private func receiveAnswer(_ visitor: Int32) -> (message: HandOver, bell: Int32,
     if count > 1 { _ = sk_close(descriptors.1) }
     if count > 2 { _ = sk_close(descriptors.2) }
     return nil
+}
+
+// MARK: Options of a stream's end
+
+/// TCP's options of a relay's stream are those of its end, for all who hold it. 0 or minus the errno; nil where the
+/// relay can't be asked.
+func getRelayedOption(
+    _ relay: UInt32, _ stream: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeMutableRawPointer,
+    _ length: UnsafeMutablePointer<UInt32>
+) -> Int? {
+    var request = StreamRequest(.getOption)
+    request.option.length = unsafe min(length.pointee, OptionValue.room)
+    guard var answer = ask(relay, stream, request, level, name) else { return nil }
+    if answer.result < 0 { return Int(answer.result) }
+    unsafe withUnsafeBytes(of: &answer.bytes) { unsafe _ = memcpy(value, $0.baseAddress!, Int(answer.length)) }
+    unsafe length.pointee = answer.length
+    return 0
+}
+
+/// As `getRelayedOption`.
+func setRelayedOption(
+    _ relay: UInt32, _ stream: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer, _ length: UInt32
+) -> Int? {
+    // Set before each read by some: not worth a question.
+    if level == 6 && name == 12 /* TCP_QUICKACK */ { return 0 }
+    var request = StreamRequest(.setOption)
+    let size = min(length, OptionValue.room)
+    request.option.length = size
+    unsafe withUnsafeMutableBytes(of: &request.option.bytes) {
+        unsafe _ = memcpy($0.baseAddress!, value, Int(size))
+    }
+    return ask(relay, stream, request, level, name).map { Int($0.result) }
+}
+
+private func ask(
+    _ relay: UInt32, _ stream: Int32, _ request: StreamRequest, _ level: Int32, _ name: Int32
+) -> OptionValue? {
+    // Who filters its system calls expects none of these.
+    if unsafe process.isConfined { return nil }
+    var request = request
+    (request.option.level, request.option.name) = (level, name)
+    let room = request.option.length
+    return visit(relay, stream, request) { visitor in
+        var answer = OptionValue()
+        let size = MemoryLayout<OptionValue>.size
+        let received = unsafe sk_recvfrom(visitor, &answer, size, Int32(truncatingIfNeeded: Flag.dontWait))
+        return received == size && answer.length <= room ? answer : nil
+    }
+}
+
+/// In the relay: what the end behind that descriptor says.
+func answerOption(_ wish: StreamRequest.Wish, _ asked: OptionValue, _ descriptor: Int32) -> OptionValue {
+    var answer = asked
+    let result = unsafe withUnsafeMutableBytes(of: &answer.bytes) { bytes in
+        wish == .getOption
+            ? unsafe hookGetOption(descriptor, asked.level, asked.name, bytes.baseAddress!, &answer.length)
+            : unsafe hookSetOption(descriptor, asked.level, asked.name, bytes.baseAddress!, asked.length)
+    }
+    answer.result = result < 0 ? -sk_errno() : 0
+    return answer
 }

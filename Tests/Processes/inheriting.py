@@ -124,6 +124,38 @@ def timeouts():
         client.close()
 
 
+SAY_OPTIONS = """
+import struct
+from socket import *
+stream = socket(fileno=0)
+print([stream.getsockopt(*option) for option in (
+    (IPPROTO_TCP, TCP_NODELAY), (IPPROTO_TCP, TCP_KEEPIDLE), (IPPROTO_TCP, TCP_KEEPCNT), (SOL_SOCKET, SO_KEEPALIVE),
+    (SOL_SOCKET, SO_OOBINLINE))], struct.unpack("ii", stream.getsockopt(SOL_SOCKET, SO_LINGER, 8)))
+stream.setsockopt(IPPROTO_TCP, TCP_NODELAY, 0)
+stream.setsockopt(IPPROTO_TCP, TCP_KEEPINTVL, 33)
+try:
+    stream.setsockopt(IPPROTO_TCP, TCP_KEEPCNT, 1000)
+except OSError as error:
+    print(error.strerror)
+print(stream.getsockopt(IPPROTO_TCP, TCP_NODELAY), stream.getsockopt(IPPROTO_TCP, TCP_KEEPINTVL))
+"""
+
+
+@case("socket options read back in a program that is executed, and what it sets its parent finds")
+def options():
+    client, server = pair()
+    for level, name, value in ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77),
+                               (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+                               (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))):
+        server.setsockopt(level, name, value)
+    ran = subprocess.run([sys.executable, "-c", SAY_OPTIONS], stdin=server, capture_output=True, text=True,
+                         timeout=WATCHDOG)
+    expect(ran.stdout, "[1, 77, 9, 1, 1] (1, 5)\nInvalid argument\n0 33\n", ran.stderr)
+    expect(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
+    expect(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 33)
+    client.close()
+
+
 @case("a pipe that was put over the connection's number past the hooks is what an executed program gets")
 def replaced():
     client, server = pair()
