@@ -7,6 +7,7 @@ import pathlib
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -339,11 +340,13 @@ def strangers_visit():
     socket.send_fds(ours, [b"x"], [server.fileno()])
     names = [line.split()[7] for line in pathlib.Path("/proc/net/unix").read_text().splitlines()[1:]
              if "@skein/" in line and "/relay/" in line]
-    request = b"SKSR" + (1).to_bytes(4, "little")
+    # For the end itself, to read an option, to set one, for something unheard of; and an option of an absurd length.
+    requests = [b"SKSR" + struct.pack("=II4xiiiI128x", 1, wish, socket.IPPROTO_TCP, socket.TCP_NODELAY, 0, length)
+                for wish, length in ((0, 0), (1, 4), (2, 4), (9, 4), (1, 1 << 30))]
     other, _ = socket.socketpair()
     for name in names:
         for numbers in ([], [other.fileno()], [other.fileno()] * 3):
-            for message in (b"junk", request, request * 4):
+            for message in (b"junk", *requests, requests[0] * 4):
                 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as visitor:
                     visitor.settimeout(WATCHDOG)
                     try:
