@@ -68,7 +68,7 @@ private func takeSettings(of end: Endpoint, _ descriptor: Int32, _ stream: Int32
     _ = sk_fcntl(stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
     func take(_ name: Int32, timeout place: Int) {
         // A time that is over at once is one nanosecond.
-        let micro = (Int(end.block.load64(place)) + 999) / 1000
+        let micro = Int((end.block.load64(place) &+ 999) / 1000)
         if micro == 0 { return }
         var limit = timeval(tv_sec: micro / 1_000_000, tv_usec: micro % 1_000_000)
         _ = unsafe sk_setsockopt(stream, SOL_SOCKET, name, &limit, UInt32(MemoryLayout<timeval>.size))

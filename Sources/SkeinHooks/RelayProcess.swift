@@ -293,8 +293,8 @@ private struct RelayProcess {
         }
     }
 
-    /// Who holds the stream of an end may have the end, and its options. False where the visitor has said nothing yet; else it is
-    /// closed.
+    /// Who holds the stream of an end may have the end, and its options. False where the visitor has said nothing
+    /// yet; else it is closed.
     private mutating func answer(_ visitor: Int32) -> Bool {
         var request = StreamRequest()
         var shown: Int32 = -1

@@ -152,3 +152,35 @@ def full():
     for client, _ in pairs:
         expect(client.recv(1), b"")
     ends(child)
+
+
+@case("where no descriptor is free, passing a connection on says EMFILE, and the connection goes on")
+def no_descriptor():
+    client, server = pair()
+    ours, theirs = socket.socketpair()
+
+    def start():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+        filling = []
+        try:
+            while True:
+                filling.append(os.dup(0))
+        except OSError as error:
+            expect(error.errno, errno.EMFILE)
+        try:
+            pass_on(ours, server)
+            raise AssertionError("it was passed on")
+        except OSError as error:
+            expect(error.errno, errno.EMFILE)
+        server.sendall(exactly(server, 4).upper())
+        for number in filling:
+            os.close(number)
+        pass_on(ours, server)
+
+    client.sendall(b"ping")
+    child = in_child(start)
+    server.close()
+    expect(exactly(client, 4), b"PING")
+    ends(child)
+    theirs.recvmsg(1, 100)
+    client.close()
