@@ -31,6 +31,9 @@ struct RelayedEnd {
         self.cookie = cookie
         self.gate = gate
         hasBegun = gate < 0
+        // What is sent out of band stays at its place: the mark is all that tells it from other bytes.
+        var on: Int32 = 1
+        _ = unsafe sk_setsockopt(stream, SOL_SOCKET, 10 /* SO_OOBINLINE */, &on, 4)
     }
 
     enum Outcome: UInt8 { case waits, hasMore, done }
@@ -86,6 +89,8 @@ struct Incoming {
     /// Bytes that are in the stream's queue and still in the ring, and where they begin there.
     private var lent = 0
     private var position: UInt64 = 0
+    /// One of them is urgent, and may be read before the others.
+    private var lentUrgent = false
     /// Somebody else reads the ring: nothing more is lent while there is somebody else.
     private(set) var isRival = false
     /// Alone, and the other side has begun to read: nobody else will ask for the bytes.
@@ -105,28 +110,27 @@ struct Incoming {
         var turns = RelayedEnd.turn
         while turns > 0 {
             settle(relayed, isAlone)
-            if lent > 0 || ended || isRival { break }
-            position = relayed.end.block.load64(Block.head)
-            var vector = unsafe iovec(iov_base: scratch.base, iov_len: isFree ? Scratch.size : portion)
-            let got = unsafe withUnsafePointer(to: &vector) {
-                unsafe relayed.end.receive(
-                    relayed.bell, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.peek)
-            }
-            if got == -Int(EAGAIN) { break }
-            if got < 0 { return nil }
-            if got == 0 {
+            if ended || isRival { break }
+            // Of an urgent byte is told at once: all that lies before it goes along.
+            if lent > 0 && !relayed.end.isUrgent(behind: lent) { break }
+            if lent == 0 { (position, lentUrgent) = (relayed.end.block.load64(Block.head), false) }
+            let next = unsafe relayed.end.lookAhead(
+                relayed.bell, scratch.base, isFree ? Scratch.size - 1 : portion, behind: lent)
+            if next.count == -Int(EAGAIN) { break }
+            if next.count < 0 { return nil }
+            if next.count == 0 {
                 ended = true
                 break
             }
-            let wrote = unsafe sk_sendto(
-                relayed.stream, scratch.base, got, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
+            let wrote = pass(next.count, next.endsUrgent, relayed, scratch)
             if wrote == -Int(EAGAIN) { break }
             if wrote < 0 {
                 // What the other side still has to say must get through.
                 (ended, closed, isRefused) = (true, true, true)
                 return false
             }
-            lent = wrote
+            lent += wrote
+            if next.endsUrgent { lentUrgent = true }
             if isFree { take(relayed) }
             turns -= 1
         }
@@ -135,6 +139,23 @@ struct Incoming {
             closed = true
         }
         return turns == 0
+    }
+
+    /// Puts what was looked at into the stream. To how many bytes of the ring that comes, or minus the errno.
+    private func pass(_ count: Int, _ endsUrgent: Bool, _ relayed: RelayedEnd, _ scratch: Scratch) -> Int {
+        func send(_ count: Int, _ flags: Int) -> Int {
+            let flags = Int32(truncatingIfNeeded: flags | Flag.dontWait | Flag.noSignal)
+            return unsafe sk_sendto(relayed.stream, scratch.base, count, flags, nil, 0)
+        }
+        if !endsUrgent { return send(count, 0) }
+        if relayed.end.urgentWaits() {
+            let wrote = send(count, Flag.outOfBand)
+            // Kernels before 5.15 have no urgent data on Unix sockets.
+            if wrote != -Int(EOPNOTSUPP) { return wrote }
+        }
+        // Received out of band already: it isn't in the stream any more.
+        let wrote = count > 1 ? send(count - 1, 0) : 0
+        return wrote == count - 1 ? count : wrote
     }
 
     /// Takes out of the ring what the other side has read.
@@ -169,7 +190,7 @@ struct Incoming {
     fileprivate mutating func settle(unread: Int, _ relayed: RelayedEnd) -> Bool {
         // What has left the ring can't go back.
         if lent == 0 { isFree = isFree && unread > 0 }
-        guard unread <= lent else { return false }
+        guard unread <= lent, unread == lent || !lentUrgent else { return false }
         let rest = unread
         lent -= unread
         if lent > 0 {
@@ -179,6 +200,40 @@ struct Incoming {
         }
         lent = isRival ? 0 : rest
         return true
+    }
+}
+
+extension Endpoint {
+    /// Whether an urgent byte that nobody has received yet lies behind the next `count`.
+    fileprivate func isUrgent(behind count: Int) -> Bool {
+        urgentWaits() && peer.acquire64(Layout.urgent) > block.load64(Block.head) &+ UInt64(count)
+    }
+
+    /// Copies the bytes behind the next `skipped` out and leaves them in the ring, the urgent one too, which `receive`
+    /// takes out of the stream: no more than `size` of them and that one, which is then the last. 0 at the end, or
+    /// minus the errno.
+    fileprivate func lookAhead(
+        _ descriptor: Int32, _ target: UnsafeMutableRawPointer, _ size: Int, behind skipped: Int
+    ) -> (count: Int, endsUrgent: Bool) {
+        while true {
+            // Looked at before the bytes: none come after it.
+            let ending = self.ending()
+            let isOver = ending.finished || ending.reset || has(EndFlag.readShut)
+            let count = unsafe take(into: target, count: size, peek: true, skipping: skipped)
+            if count > 0 && urgentFollows(skipped) { return (1, true) }
+            if count > 0 {
+                let place = skipped + count
+                let isNext =
+                    unsafe urgentFollows(place)
+                    && take(into: target.advanced(by: count), count: 1, peek: true, skipping: place) == 1
+                return (isNext ? count + 1 : count, isNext)
+            }
+            if isOver {
+                let nothing = unsafe Vectors(base: nil, count: 0)
+                return (receive(descriptor, nothing, flags: Flag.dontWait | Flag.peek), false)
+            }
+            if !noticeGone(descriptor) { return (-Int(EAGAIN), false) }
+        }
     }
 }
 
@@ -197,6 +252,7 @@ private struct Outgoing {
     private var heldSize = 0
     private var start = 0
     private(set) var count = 0
+    private var isUrgent = false
     private(set) var ended = false
     private(set) var closed = false
 
@@ -212,8 +268,7 @@ private struct Outgoing {
         for _ in 0..<RelayedEnd.turn where !ended {
             // No more than the ring has room for; a little, so that a full one is heard of again.
             let wanted = min(max(relayed.end.writable(), 4096), Scratch.size)
-            let got = unsafe sk_recvfrom(
-                relayed.stream, scratch.base, wanted, Int32(truncatingIfNeeded: Flag.dontWait))
+            let got = receive(relayed.stream, scratch, wanted)
             if got == -Int(EAGAIN) || got == -Int(EINTR) { return false }
             if got <= 0 {
                 // Thrown away on the other side, or closed there.
@@ -226,11 +281,23 @@ private struct Outgoing {
         return !ended
     }
 
+    /// As recv, but an urgent byte comes alone. Seen first and then taken, since it may come at any moment; what lies
+    /// before it stays so.
+    private mutating func receive(_ stream: Int32, _ scratch: Scratch, _ wanted: Int) -> Int {
+        let flags = Int32(truncatingIfNeeded: Flag.dontWait)
+        let seen = unsafe sk_recvfrom(stream, scratch.base, 1, flags | Int32(truncatingIfNeeded: Flag.peek))
+        if seen <= 0 { return seen }
+        var isAtMark: Int32 = 0
+        isUrgent = unsafe sk_ioctl(stream, 0x8905 /* SIOCATMARK */, &isAtMark) == 0 && isAtMark != 0
+        return unsafe sk_recvfrom(stream, scratch.base, isUrgent ? 1 : wanted, flags)
+    }
+
     private func put(_ relayed: RelayedEnd, _ bytes: UnsafeMutableRawPointer, _ count: Int) -> Int? {
         var vector = unsafe iovec(iov_base: bytes, iov_len: count)
         let wrote = unsafe withUnsafePointer(to: &vector) {
             unsafe relayed.end.send(
-                relayed.bell, Vectors(base: $0, count: 1), flags: Flag.dontWait | Flag.noSignal)
+                relayed.bell, Vectors(base: $0, count: 1),
+                flags: Flag.dontWait | Flag.noSignal | (isUrgent ? Flag.outOfBand : 0))
         }
         return wrote == -Int(EAGAIN) ? 0 : wrote < 0 ? nil : wrote
     }

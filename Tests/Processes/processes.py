@@ -28,6 +28,7 @@ import leaving  # noqa: E402,F401
 import limits  # noqa: E402,F401
 import ports  # noqa: E402,F401
 import relays  # noqa: E402,F401
+import relayed  # noqa: E402,F401
 import shells  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()

@@ -1,0 +1,130 @@
+"""Connections that go on through a relay: the program behind it finds what it would find on TCP."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+
+from cases import WATCHDOG, case, exactly, expect, not_here, pair
+
+
+def environments():
+    """With the header and without it."""
+    without = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return dict(os.environ), without
+
+
+def execute(code, connection, environment, **options):
+    """Runs Python code with the connection as its standard input; `stream` is that as a socket."""
+    begin = "import select, signal, socket, time\nstream = socket.socket(fileno=0)\n"
+    program = subprocess.Popen([sys.executable, "-c", begin + code], stdin=connection, env=environment,
+                               stdout=subprocess.PIPE, text=True, **options)
+    connection.close()
+    return program
+
+
+def output(program):
+    text, _ = program.communicate(timeout=WATCHDOG)
+    return text.strip()
+
+
+# --- urgent data
+
+def needs_urgent_data():
+    one, other = socket.socketpair()
+    with one, other:
+        try:
+            one.send(b"x", socket.MSG_OOB)
+        except OSError:
+            not_here("this kernel has no urgent data on Unix sockets")
+
+
+RECEIVE_URGENT = """
+poll = select.poll()
+poll.register(stream, select.POLLPRI)
+poll.poll(30000)
+urgent, rest = stream.recv(1, socket.MSG_OOB), b''
+while data := stream.recv(10):
+    rest += data
+print(urgent, rest)
+"""
+
+
+@case("an urgent byte reaches the program that is executed on the connection, out of band and once")
+def urgent_in():
+    needs_urgent_data()
+    for environment in environments():
+        for before in (True, False):
+            client, server = pair()
+
+            def send():
+                client.sendall(b"ab")
+                client.send(b"cd", socket.MSG_OOB)
+                client.sendall(b"ef")
+                client.shutdown(socket.SHUT_WR)
+
+            if before:
+                send()
+            program = execute(RECEIVE_URGENT, server, environment)
+            if not before:
+                send()
+            expect(output(program), "b'd' b'abcef'")
+
+
+READ_TO_MARK = """
+before, rest = stream.recv(6), b''
+while data := stream.recv(10):
+    rest += data
+print(before, rest)
+"""
+
+
+@case("a program that is executed on the connection reads an urgent byte inline, and up to it first")
+def urgent_inline():
+    needs_urgent_data()
+    for environment in environments():
+        client, server = pair()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        client.sendall(b"ab")
+        client.send(b"cd", socket.MSG_OOB)
+        client.sendall(b"ef")
+        client.shutdown(socket.SHUT_WR)
+        expect(output(execute(READ_TO_MARK, server, environment)), "b'abc' b'def'")
+
+
+@case("an urgent byte amid much data costs the program that reads it no byte, and gives it none twice")
+def urgent_in_bulk():
+    needs_urgent_data()
+    before, behind = os.urandom(100_000), os.urandom(100_000)
+    for environment in environments():
+        client, server = pair()
+        program = subprocess.Popen(["cat"], stdin=server, stdout=subprocess.PIPE, env=environment)
+        server.close()
+
+        def send():
+            client.sendall(before)
+            client.send(b"\xf2", socket.MSG_OOB)
+            client.sendall(behind)
+            client.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=send).start()
+        copy, _ = program.communicate(timeout=WATCHDOG)
+        expect((len(copy), copy == before + behind), (200_000, True), "what cat read")
+
+
+@case("an urgent byte of the program that is executed on the connection is urgent to its peer")
+def urgent_out():
+    needs_urgent_data()
+    code = "stream.send(b'ab'); stream.send(b'cd', socket.MSG_OOB); stream.send(b'ef'); stream.recv(1)"
+    for environment in environments():
+        client, server = pair()
+        program = execute(code, server, environment)
+        poll = select.poll()
+        poll.register(client, select.POLLPRI)
+        expect([event & select.POLLPRI for _, event in poll.poll(WATCHDOG * 1000)], [select.POLLPRI])
+        expect(client.recv(1, socket.MSG_OOB), b"d")
+        expect(exactly(client, 5), b"abcef")
+        client.close()
+        output(program)
