@@ -63,9 +63,10 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
     return nil
 }
 
-/// What a program has set for the connection holds for the stream too.
+/// What a program has set for the connection, or shut, holds for the stream too.
 private func takeSettings(of end: Endpoint, _ descriptor: Int32, _ stream: Int32) {
     _ = sk_fcntl(stream, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0))
+    if end.has(EndFlag.writeShut) { _ = sk_shutdown(stream, 1) }
     func take(_ name: Int32, timeout place: Int) {
         // A time that is over at once is one nanosecond.
         let micro = Int((end.block.load64(place) &+ 999) / 1000)

@@ -128,3 +128,23 @@ def urgent_out():
         expect(exactly(client, 5), b"abcef")
         client.close()
         output(program)
+
+
+# --- ends
+
+@case("a program that is executed on a connection shut for sending can't send either")
+def shut_before():
+    code = """
+try:
+    print(stream.send(b'x'))
+except BrokenPipeError:
+    print('refused')
+print(stream.recv(5))
+"""
+    for environment in environments():
+        client, server = pair()
+        server.shutdown(socket.SHUT_WR)
+        program = execute(code, server, environment)
+        expect(client.recv(1), b"")
+        client.sendall(b"hello")
+        expect(output(program), "refused\nb'hello'")
