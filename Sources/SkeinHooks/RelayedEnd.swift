@@ -299,6 +299,8 @@ private struct Outgoing {
                 relayed.bell, Vectors(base: $0, count: 1),
                 flags: Flag.dontWait | Flag.noSignal | (isUrgent ? Flag.outOfBand : 0))
         }
+        // Written to a peer that is gone, which TCP answers by a reset: the other side's next write is to hear of it.
+        if relayed.end.has(EndFlag.broken) { return nil }
         return wrote == -Int(EAGAIN) ? 0 : wrote < 0 ? nil : wrote
     }
 

@@ -1,5 +1,6 @@
 """Connections that go on through a relay: the program behind it finds what it would find on TCP."""
 
+import errno
 import os
 import select
 import socket
@@ -18,6 +19,7 @@ def environments():
 
 def execute(code, connection, environment, **options):
     """Runs Python code with the connection as its standard input; `stream` is that as a socket."""
+    connection.settimeout(None)  # O_NONBLOCK goes along
     begin = "import select, signal, socket, time\nstream = socket.socket(fileno=0)\n"
     program = subprocess.Popen([sys.executable, "-c", begin + code], stdin=connection, env=environment,
                                stdout=subprocess.PIPE, text=True, **options)
@@ -100,6 +102,7 @@ def urgent_in_bulk():
     before, behind = os.urandom(100_000), os.urandom(100_000)
     for environment in environments():
         client, server = pair()
+        server.settimeout(None)
         program = subprocess.Popen(["cat"], stdin=server, stdout=subprocess.PIPE, env=environment)
         server.close()
 
@@ -148,3 +151,28 @@ print(stream.recv(5))
         expect(client.recv(1), b"")
         client.sendall(b"hello")
         expect(output(program), "refused\nb'hello'")
+
+
+WRITE_TO_CLOSED = """
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+stream.recv(1)
+results = [stream.send(b'x')]
+ends = select.poll()
+ends.register(stream, 0)
+ends.poll(10000)
+for _ in range(2):
+    try:
+        results.append(stream.send(b'x'))
+    except OSError as error:
+        results.append(error.errno)
+print(results)
+"""
+
+
+@case("of what is written through a relay to a peer that is gone the first is taken, the rest is refused")
+def closed_peer():
+    for environment in environments():
+        client, server = pair()
+        program = execute(WRITE_TO_CLOSED, server, environment)
+        client.close()
+        expect(output(program), f"[1, {errno.EPIPE}, {errno.EPIPE}]")
