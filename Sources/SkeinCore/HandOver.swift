@@ -39,6 +39,22 @@ extension Endpoint {
     }
 }
 
+extension Endpoint {
+    /// The end goes to a relay.
+    package func beginRelaying() {
+        block.add32(Block.relays, 1)
+        mine.or32(Layout.state, EndState.relayed)
+    }
+
+    /// A relay lets go of it, and has lost no byte.
+    package func endRelaying() {
+        guard block.subtract32(Block.relays, 1) == 0 else { return }
+        mine.clear32(Layout.state, EndState.relayed)
+        // Another one may have begun meanwhile.
+        if block.load32(Block.relays) != 0 { mine.or32(Layout.state, EndState.relayed) }
+    }
+}
+
 /// The end that a message hands on, with memory from those descriptors, which stay the caller's. Who calls
 /// counts the holder. nil when something about it is wrong, or for want of memory.
 package func adoptEnd(_ message: HandOver, pool memory: Int32, block: Int32) -> Endpoint? {

@@ -65,6 +65,9 @@ package enum EndState {
     package static let readShut: UInt32 = 4
     /// The program has accepted the connection; what STPconnect waits for.
     package static let accepted: UInt32 = 8
+    /// A relay has it: an end that comes before this is taken back, or `finished` said, may have cost bytes, and is a
+    /// reset.
+    package static let relayed: UInt32 = 16
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.
@@ -102,6 +105,8 @@ package enum Block {
     package static let peerLimit = 204
     /// Held while somebody looks whether a bell says anything, and takes it out.
     package static let drainLock = 208
+    /// Relays that have been handed this end and have not let go.
+    package static let relays = 216
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244

@@ -52,9 +52,11 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         // The relay is one more process with this end; counted before it knows.
         end.block.add32(Block.holders, 1)
         end.set(EndFlag.passed)
+        end.beginRelaying()
         let descriptors: InlineArray<5, Int32> = [descriptor, pair.ours, handOver.pool, handOver.block, gate]
         let sent = send(handOver.message, over: link.channel, descriptors, count: gate < 0 ? 4 : 5)
         if sent == MemoryLayout<HandOver>.size { return pair.theirs }
+        end.endRelaying()
         end.block.subtract32(Block.holders, 1)
         _ = sk_close(pair.theirs)
         guard sent == -Int(EPIPE) || sent == -Int(ECONNRESET) else { return nil }

@@ -132,6 +132,7 @@ private struct RelayProcess {
         let watchedRoom = unsafe relayed.pointee.wantsRoom
         switch unsafe relayed.pointee.step(scratch) {
         case .done: unsafe drop(relayed)
+        case .broken: unsafe drop(relayed, isComplete: false)
         case .hasMore:
             // Said again as if it were news: others have their turn first.
             unsafe watch(relayed.pointee.stream, streamEvents, address(relayed), operation: 3)
@@ -174,7 +175,9 @@ private struct RelayProcess {
         unsafe step(relayed)
     }
 
-    private mutating func drop(_ relayed: UnsafeMutablePointer<RelayedEnd>) {
+    /// Lets go of an end. One that isn't complete has cost bytes, and its peer sees a reset.
+    private mutating func drop(_ relayed: UnsafeMutablePointer<RelayedEnd>, isComplete: Bool = true) {
+        if isComplete { unsafe relayed.pointee.end.endRelaying() }
         if let next = unsafe relayed.pointee.next { unsafe next.pointee.previous = unsafe relayed.pointee.previous }
         if let previous = unsafe relayed.pointee.previous {
             unsafe previous.pointee.next = unsafe relayed.pointee.next

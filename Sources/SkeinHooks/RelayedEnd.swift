@@ -36,13 +36,15 @@ struct RelayedEnd {
         _ = unsafe sk_setsockopt(stream, SOL_SOCKET, 10 /* SO_OOBINLINE */, &on, 4)
     }
 
-    enum Outcome: UInt8 { case waits, hasMore, done }
+    enum Outcome: UInt8 { case waits, hasMore, done, broken }
 
     /// Pieces that one end moves before others have their turn.
     fileprivate static let turn = 16
 
     mutating func step(_ scratch: Scratch) -> Outcome {
-        guard let more = incoming.step(self, scratch), let rest = outgoing.step(self, scratch) else { return .done }
+        guard let more = incoming.step(self, scratch), let rest = outgoing.step(self, scratch) else {
+            return .broken
+        }
         if outgoing.ended && outgoing.count == 0 {
             // Nobody holds the stream any more and all that it sent is through: the relay gives up its hold.
             // Otherwise the other side has shut its sending. Its death says nothing, since others may hold the

@@ -1,14 +1,17 @@
 """Connections that go on through a relay: the program behind it finds what it would find on TCP."""
 
+import ctypes
 import errno
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 
-from cases import WATCHDOG, case, exactly, expect, not_here, pair
+from cases import NOT_HERE, WATCHDOG, case, exactly, expect, not_here, pair
+from passing import relays, shared_memory_sockets, wait_until
 
 
 def environments():
@@ -176,3 +179,62 @@ def closed_peer():
         program = execute(WRITE_TO_CLOSED, server, environment)
         client.close()
         expect(output(program), f"[1, {errno.EPIPE}, {errno.EPIPE}]")
+
+
+def read_to_end(connection):
+    """All that comes, and whether a reset ended it."""
+    data = b""
+    try:
+        while piece := connection.recv(65536):
+            data += piece
+    except ConnectionResetError:
+        return data, True
+    return data, False
+
+
+@case("a relay that is killed resets its connection")
+def killed():
+    client, server = pair()
+    program = execute("stream.send(b'before'); stream.recv(1)", server, os.environ)
+    expect(exactly(client, 6), b"before")
+    [relay] = relays()
+    os.kill(relay, signal.SIGKILL)
+    expect(read_to_end(client), (b"", True))
+    output(program)
+
+
+@case("a relay that has let go of a connection doesn't reset it by its death")
+def killed_later():
+    client, server = pair()
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"x"], [server.fileno()])
+    server.close()
+    with socket.socket(fileno=socket.recv_fds(theirs, 10, 1)[1][0]) as received:
+        [relay] = relays()
+        wait_until(lambda: not shared_memory_sockets(relay), "the relay lets go")
+        os.kill(relay, signal.SIGKILL)
+        received.sendall(b"after")
+    expect(read_to_end(client), (b"after", False))
+
+
+@case("bytes that die with a container's first program and its relay end in a reset, never in an end of file")
+def first_process():
+    libc = ctypes.CDLL(None, use_errno=True)
+    for environment in environments():
+        client, server = pair()
+        child = os.fork()
+        if child == 0:
+            if libc.unshare(0x20000000) != 0:  # CLONE_NEWPID
+                os._exit(NOT_HERE)
+            first = os.fork()
+            if first == 0:
+                client.close()
+                server.settimeout(None)
+                os.dup2(server.fileno(), 1)
+                os.execvpe("head", ["head", "-c", "300000", "/dev/zero"], environment)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+        server.close()
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == NOT_HERE:
+            not_here("a namespace of process numbers can't be made")
+        data, reset = read_to_end(client)
+        expect(reset or len(data) == 300_000, True, f"{len(data)} bytes and a clean end")
