@@ -37,12 +37,11 @@ struct OptionValue {
 /// How long a relay may take to answer, in seconds. It has no other work than this, so it is stopped or dying.
 private let relayPatience = 1
 
-/// After a message from elsewhere: each relay's stream that came with it becomes the end that it stands for.
-func takePassedEnds(_ message: UnsafeMutablePointer<msghdr>, _ flags: Int32) {
-    // What is only looked at comes again. Who filters its system calls expects none of these.
-    guard unsafe rules.enabled && message.pointee.msg_controllen > 0, flags & Int32(Flag.peek) == 0,
-        unsafe !process.isConfined
-    else { return }
+/// After a message from elsewhere, or a look at one (MSG_PEEK), which gives descriptors too: each relay's stream that
+/// came with it becomes the end that it stands for.
+func takePassedEnds(_ message: UnsafeMutablePointer<msghdr>) {
+    // Who filters its system calls expects none of these.
+    guard unsafe rules.enabled && message.pointee.msg_controllen > 0 && !process.isConfined else { return }
     let savedErrno = sk_errno()
     var control = unsafe sk_cmsg_first(message)
     while let header = unsafe control {

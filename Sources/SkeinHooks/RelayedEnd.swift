@@ -93,6 +93,9 @@ struct Incoming {
     private var position: UInt64 = 0
     /// One of them is urgent, and may be read before the others.
     private var lentUrgent = false
+    /// Bytes that were lent when somebody else read there, and may be in the stream's queue still. Whoever is given the
+    /// end instead of the stream misses none of them: what nobody has read is in the ring.
+    private var copies = 0
     /// Somebody else reads the ring: nothing more is lent while there is somebody else.
     private(set) var isRival = false
     /// Alone, and the other side has begun to read: nobody else will ask for the bytes.
@@ -166,9 +169,10 @@ struct Incoming {
         var queued: Int32 = 0
         _ = unsafe sk_ioctl(relayed.stream, 0x5411 /* SIOCOUTQ */, &queued)
         if queued > 0 {
-            if relayed.end.block.load64(Block.head) != position { (isRival, lent) = (true, 0) }
+            if relayed.end.block.load64(Block.head) != position { (isRival, copies, lent) = (true, copies + lent, 0) }
             return
         }
+        copies = 0
         // A queue that is thrown away is empty too: the kernel says so by an error.
         if relayed.isLeft && error(of: relayed.stream) != 0 {
             (ended, closed, lent) = (true, true, 0)
@@ -192,15 +196,15 @@ struct Incoming {
     fileprivate mutating func settle(unread: Int, _ relayed: RelayedEnd) -> Bool {
         // What has left the ring can't go back.
         if lent == 0 { isFree = isFree && unread > 0 }
-        guard unread <= lent, unread == lent || !lentUrgent else { return false }
-        let rest = unread
-        lent -= unread
+        guard unread <= lent + copies, unread >= lent || !lentUrgent else { return false }
+        let rest = min(unread, lent)
+        lent -= rest
         if lent > 0 {
             let read = UInt64(lent)
             take(relayed)
             position &+= read
         }
-        lent = isRival ? 0 : rest
+        (copies, lent) = isRival ? (unread, 0) : (copies, rest)
         return true
     }
 }

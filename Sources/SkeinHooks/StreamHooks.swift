@@ -92,7 +92,7 @@ private func refusal(of message: UnsafeMutablePointer<msghdr>) -> Int {
 ) -> Int {
     guard let end = endpoint(descriptor), let message = unsafe message else {
         let result = unsafe real.recvmsg!(descriptor, message, flags)
-        if result >= 0, let message = unsafe message { unsafe takePassedEnds(message, flags) }
+        if result >= 0, let message = unsafe message { unsafe takePassedEnds(message) }
         return result
     }
     return unsafe finish(receiveMessage(end, descriptor, message, flags))
@@ -168,7 +168,7 @@ private func receiveForeignMessages(
     guard let messages = unsafe messages, result > 0 else { return result }
     for index in 0..<Int(result) {
         let message = unsafe messages.advanced(by: index * messageStride)
-        unsafe takePassedEnds(message.assumingMemoryBound(to: msghdr.self), flags)
+        unsafe takePassedEnds(message.assumingMemoryBound(to: msghdr.self))
     }
     return result
 }

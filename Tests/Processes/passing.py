@@ -190,6 +190,40 @@ def passed_late():
     expect(client.recv(1), b"")
 
 
+@case("a connection that is seen in a message and received later is one, and each byte is read once")
+def peeked():
+    client, server = pair()
+    ours, theirs = socket.socketpair()
+    client.sendall(b"hello world")
+    socket.send_fds(ours, [b"x"], [server.fileno()])
+    server.close()
+
+    def take(flags=0):
+        _, [(_, _, number)], _, _ = theirs.recvmsg(10, socket.CMSG_SPACE(4), flags)
+        received = socket.socket(fileno=int.from_bytes(number, sys.byteorder))
+        received.settimeout(WATCHDOG)
+        return received
+
+    with take(socket.MSG_PEEK) as first:
+        expect(exactly(first, 3), b"hel")
+        time.sleep(0.2)  # the relay lends the rest to the stream that is still in the message
+        expect(exactly(first, 3), b"lo ")
+        client.sendall(b", more")
+        with take() as second:
+            expect(exactly(second, 2), b"wo")
+            expect(exactly(first, 2), b"rl")
+            expect(exactly(second, 7), b"d, more")
+            for end in (first, second):
+                client.sendall(b"there")
+                expect(exactly(end, 5), b"there")
+                end.sendall(b"back")
+                expect(exactly(client, 4), b"back")
+            first.close()
+            client.sendall(b"last")
+            expect(exactly(second, 4), b"last")
+    expect(client.recv(1), b"")
+
+
 @case("who passes a connection and keeps it shares it with who received it")
 def both_keep_it():
     client, server = pair()
