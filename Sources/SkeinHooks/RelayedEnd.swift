@@ -262,10 +262,10 @@ private struct Outgoing {
     private(set) var ended = false
     private(set) var closed = false
 
-    /// Whether there may be more to do at once; nil when the connection is broken.
+    /// Whether there may be more to do at once; nil for want of memory.
     mutating func step(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool? {
         if let held = unsafe held {
-            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return nil }
+            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return refuse(relayed) }
             start += wrote
             count -= wrote
             if count > 0 { return false }
@@ -281,7 +281,7 @@ private struct Outgoing {
                 ended = true
                 return false
             }
-            guard let wrote = unsafe put(relayed, scratch.base, got) else { return nil }
+            guard let wrote = unsafe put(relayed, scratch.base, got) else { return refuse(relayed) }
             if wrote < got { return unsafe keep(scratch.base.advanced(by: wrote), got - wrote) ? false : nil }
         }
         return !ended
@@ -298,6 +298,7 @@ private struct Outgoing {
         return unsafe sk_recvfrom(stream, scratch.base, isUrgent ? 1 : wanted, flags)
     }
 
+    /// How many bytes the ring took; nil when it takes no more.
     private func put(_ relayed: RelayedEnd, _ bytes: UnsafeMutableRawPointer, _ count: Int) -> Int? {
         var vector = unsafe iovec(iov_base: bytes, iov_len: count)
         let wrote = unsafe withUnsafePointer(to: &vector) {
@@ -305,9 +306,17 @@ private struct Outgoing {
                 relayed.bell, Vectors(base: $0, count: 1),
                 flags: Flag.dontWait | Flag.noSignal | (isUrgent ? Flag.outOfBand : 0))
         }
-        // Written to a peer that is gone, which TCP answers by a reset: the other side's next write is to hear of it.
+        // Written to a peer that is gone, which TCP answers by a reset: the next write is to hear of it.
         if relayed.end.has(EndFlag.broken) { return nil }
         return wrote == -Int(EAGAIN) ? 0 : wrote < 0 ? nil : wrote
+    }
+
+    /// Who writes into the stream is refused from now on. What comes the other way he still reads.
+    private mutating func refuse(_ relayed: RelayedEnd) -> Bool {
+        _ = sk_shutdown(relayed.stream, 0)
+        free()
+        (ended, closed) = (true, true)
+        return false
     }
 
     private mutating func keep(_ bytes: UnsafeMutableRawPointer, _ count: Int) -> Bool {

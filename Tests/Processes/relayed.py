@@ -35,6 +35,36 @@ def output(program):
     return text.strip()
 
 
+# --- a shell's connection
+
+BY_TURNS = """
+exec 6<>/dev/tcp/127.0.0.1/$0
+for round in {1..40}; do
+    echo $round >&6
+    /bin/echo x$round >&6
+    read -t 20 one <&6
+    read -t 20 other <&6
+    [ "$one $other" = "re:$round re:x$round" ] || echo "round $round: '$one' '$other'"
+done
+"""
+
+
+@case("what a shell and the programs that it starts write by turns arrives, and the shell reads every answer")
+def by_turns():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        shell = subprocess.Popen(["bash", "-c", BY_TURNS, str(listener.getsockname()[1])], stdout=subprocess.PIPE,
+                                 text=True)
+        server, _ = listener.accept()
+    server.settimeout(WATCHDOG)
+    lines = []
+    with server, server.makefile("rb") as stream:
+        for line in stream:
+            server.sendall(b"re:" + line)
+            lines.append(line)
+    expect(output(shell), "")
+    expect(lines, [b"%s%d\n" % (who, round) for round in range(1, 41) for who in (b"", b"x")])
+
+
 # --- urgent data
 
 def needs_urgent_data():
@@ -179,6 +209,35 @@ def closed_peer():
         program = execute(WRITE_TO_CLOSED, server, environment)
         client.close()
         expect(output(program), f"[1, {errno.EPIPE}, {errno.EPIPE}]")
+
+
+READ_AFTER_REFUSAL = """
+import os
+os.read(%d, 1)
+results = [stream.send(b'x')]
+deadline = time.monotonic() + 10
+while results[-1] == 1 and time.monotonic() < deadline:
+    try:
+        results.append(stream.send(b'x'))
+    except BrokenPipeError:
+        results.append('refused')
+count = 0
+while data := stream.recv(65536):
+    count += len(data)
+print(results[-1], count)
+"""
+
+
+@case("a program whose peer is gone reads what had come all the same, whatever it writes meanwhile")
+def read_after_refusal():
+    for environment in environments():
+        client, server = pair()
+        client.sendall(bytes(20_000))
+        word, go = os.pipe()
+        program = execute(READ_AFTER_REFUSAL % word, server, environment, pass_fds=[word])
+        client.close()
+        os.write(go, b"x")
+        expect(output(program), "refused 20000")
 
 
 def read_to_end(connection):
