@@ -137,7 +137,7 @@ enum OtherCallCases {
     private static let lifetimes: [Case] =
         paired("a read that sleeps keeps the connection, though its descriptor is closed meanwhile") { first, second in
             let worker = Worker { first.read() }
-            pause(milliseconds: 40)
+            worker.waitUntilAsleep()
             first.close()
             try expect(second.poll([.readable, .peerHalfClosed], milliseconds: 20), [])
             try expect(second.write("x"), 1)
@@ -148,7 +148,7 @@ enum OtherCallCases {
             "a poll that sleeps keeps the connection, and reports NVAL when it wakes and finds its descriptor closed"
         ) { first, second in
             let worker = Worker { first.poll(.readable, milliseconds: -1) }
-            pause(milliseconds: 40)
+            worker.waitUntilAsleep()
             first.close()
             try expect(second.poll([.readable, .peerHalfClosed], milliseconds: 20), [])
             try expect(second.write("x"), 1)

@@ -101,8 +101,13 @@ final class Worker<Result: Sendable>: Sendable {
 
     /// Sends the thread a signal once it sleeps: one that comes before the call that it is to interrupt is lost.
     func interrupt(_ signal: Int32) {
-        while !isAsleep() || !isStillAsleep() { pause(milliseconds: 1) }
+        waitUntilAsleep()
         pthread_kill(thread, signal)
+    }
+
+    /// Returns when the thread sleeps, in the call that it is to make.
+    func waitUntilAsleep() {
+        while !isAsleep() || !isStillAsleep() { pause(milliseconds: 1) }
     }
 
     /// A thread that begins may sleep for an instant, for a lock of the allocator.
