@@ -5,6 +5,12 @@ public struct DeviceSpecification: Equatable, Sendable {
     public let name: String
     public let device: DeviceText
 
+    /// A file or a block device under the last part of its path.
+    init(path: String) {
+        name = path.split(separator: "/").last.map(String.init) ?? path
+        device = DeviceText(path)
+    }
+
     public init(_ text: String) throws(ExportFault) {
         var name: String?
         var device = text[...]
@@ -29,6 +35,20 @@ public struct LocalTransport: Sendable {
     private let readOnly: Bool
 
     public init(readOnly: Bool) { self.readOnly = readOnly }
+
+    /// What a user's word stands for. `isScan`: he has named a folder or a pattern, not each of them.
+    public func find(_ text: String) throws(ExportFault) -> (devices: [DeviceSpecification], isScan: Bool) {
+        let specification = try DeviceSpecification(text)
+        guard let path = specification.device.path, let found = DeviceScan.find(path) else {
+            return ([specification], false)
+        }
+        guard path == text else {
+            throw ExportFault(
+                "'\(text)' gives one name to all that is in a folder or fits a pattern; leave the name out")
+        }
+        guard !found.isEmpty else { throw ExportFault("there is no file and no block device '\(path)'") }
+        return (found, true)
+    }
 
     /// Opens a device, and builds the descriptor that connections use.
     public func export(_ specification: DeviceSpecification) throws(ExportFault) -> Export {

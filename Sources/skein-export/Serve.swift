@@ -91,17 +91,7 @@ struct Serve: ParsableCommand {
         // The order of initialisation: devices, ways in, descriptors, connections.
         let local = LocalTransport(readOnly: readOnly)
         let catalogue = Catalogue()
-        for text in devices {
-            let specification = try DeviceSpecification(text)
-            try makeFile(specification)
-            let export = try local.export(specification)
-            guard catalogue.add(export) else {
-                throw ExportFault("two devices have the name '\(export.name)'; name one of them, as in other=\(text)")
-            }
-            log.step(
-                "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
-            )
-        }
+        for text in devices { try export(text, local, catalogue, log) }
         let admission = Admission(try rules(for: catalogue), try security.offer(log))
         var transports: [RemoteTransport] = []
         for text in listen {
@@ -119,6 +109,32 @@ struct Serve: ParsableCommand {
         for transport in transports { announce("ready \(security.uri(transport.uri))") }
         transports = []
         manager.serve(until: signals) { reload(configuration, admission, catalogue, log) }
+    }
+
+    /// Has a device served, or all that a folder or a pattern names.
+    private func export(
+        _ text: String, _ local: LocalTransport, _ catalogue: Catalogue, _ log: ServerLog
+    ) throws(ExportFault) {
+        let (found, isScan) = try local.find(text)
+        var count = 0
+        for specification in found {
+            if !isScan { try makeFile(specification) }
+            do throws(ExportFault) {
+                let export = try local.export(specification)
+                guard catalogue.add(export) else {
+                    throw ExportFault(
+                        "two devices have the name '\(export.name)'; name one of them, as in other=/its/path")
+                }
+                log.step(
+                    "local transport: '\(export.name)' is \(export.iop.device.description), \(export.iop.length.bytes) bytes"
+                )
+                count += 1
+            } catch {
+                guard isScan else { throw error }
+                log.warn("left out: \(error.text)")
+            }
+        }
+        guard count > 0 else { throw ExportFault("nothing of '\(text)' can be served") }
     }
 
     /// By a slip in a name everybody would have what was meant for a few.

@@ -6,9 +6,61 @@ import signal
 import socket
 
 import nbd
+from durability_tests import Loop
 from harness import Skip, one_line, skein, test
 from running import INTERRUPT, TERMINATE, Running, needs_root
 from server import SIZE, Scratch, image, server, sparse
+
+# --- what it finds
+
+
+def exported(running):
+    with running.client() as client:
+        return [data[4:4 + int.from_bytes(data[:4])].decode() for kind, data in client.option(nbd.LIST) if kind == nbd.SERVER]
+
+
+@test("export: of a folder or a pattern all files, by their names; what can't be served is left out and named")
+def _(folder):
+    place = folder / "odd [place]*"
+    place.mkdir()
+    for name in ("b.img", "a.img", "c.raw"):
+        image(place, name=name)
+    (place / "folder.img").mkdir()
+    (place / ".hidden.img").write_bytes(b"x")
+    os.mkfifo(place / "fifo.img")
+    (place / "gone.img").symlink_to("nowhere")
+    (place / "link.img").symlink_to("c.raw")
+    for text, names in ((place, ["a.img", "b.img", "c.raw", "link.img"]), (f"{place}/", ["a.img", "b.img", "c.raw", "link.img"]),
+                        (f"{folder}/odd*/?.img", ["a.img", "b.img"]), (f"{folder}/odd*/[bc]*", ["b.img", "c.raw"])):
+        with server(folder, text) as running:
+            assert exported(running) == names, text
+            with running.client() as client:
+                assert client.go("b.img").read(0, 100) == (place / "b.img").read_bytes()[:100]
+        assert running.errors == "", text
+    with server(folder, place / "b.img", place) as running:
+        assert exported(running) == ["b.img", "a.img", "c.raw", "link.img"]
+    assert "left out: two devices have the name 'b.img'" in running.errors
+    (folder / "*.img").write_bytes(b"0123")
+    with server(folder, folder / "*.img") as running:
+        assert exported(running) == ["*.img"], "a file of that very name is meant"
+    (folder / "empty").mkdir()
+    for text, says in ((f"{folder}/none*", "no file and no block device"), (folder / "empty", "no file and no block device"),
+                       (f"all={place}", "one name to all")):
+        one_line(skein("export", str(text), expect=1)[1], says)
+
+
+@test("export: block devices that a folder names twice are served once")
+def _(folder):
+    place = folder / "by-id"
+    place.mkdir()
+    with Loop(image(folder)) as device:
+        for name in ("first", "second"):
+            (place / name).symlink_to(device)
+        with server(folder, place) as running, running.client() as client:
+            assert exported(running) == ["first"]
+            assert client.go("first").read(0, 100) == (folder / "disk.img").read_bytes()[:100]
+        assert running.errors == ""
+
 
 # --- what it says
 
@@ -124,10 +176,10 @@ def _(folder):
 # --- what it refuses
 
 
-@test("export: a device that is missing, a folder, no device or not allowed is named, with what to do")
+@test("export: a device that is missing, an empty folder, no device or not allowed is named, with what to do")
 def _(folder):
     os.mkfifo(folder / "fifo")
-    for device, word in ((folder / "nothing", "missing"), (folder, "folder"), ("/dev/null", "neither"),
+    for device, word in ((folder / "nothing", "missing"), (folder, "no file and no block device"), (f"read-only:{folder}", "folder"), ("/dev/null", "neither"),
                          (folder / "fifo", "neither"), ("memory:many", "memory:64M")):
         _, err = skein("export", str(device), "--listen", f"nbd+unix:///?socket={folder}/s", expect=1)
         one_line(err, word)
