@@ -16,8 +16,9 @@ private let setUpCalls: InlineArray<20, Int32> = [
     SYS_prlimit64, SYS_munmap, SYS_openat, SYS_epoll_ctl,
 ]
 /// What handing an end to a relay takes.
-private let relayCalls: InlineArray<9, Int32> = [
-    SYS_socketpair, SYS_bind, SYS_getsockopt, SYS_setsockopt, SYS_sendmsg, SYS_sendto, SYS_fcntl, SYS_dup3, SYS_close,
+private let relayCalls: InlineArray<10, Int32> = [
+    SYS_socketpair, SYS_bind, SYS_getsockopt, SYS_setsockopt, SYS_shutdown, SYS_sendmsg, SYS_sendto, SYS_fcntl,
+    SYS_dup3, SYS_close,
 ]
 /// What starting one takes, and what it calls itself: it inherits the filter.
 private let relayStartCalls: InlineArray<45, Int32> = [
