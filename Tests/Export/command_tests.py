@@ -179,7 +179,7 @@ def _(folder):
 @test("export: a device that is missing, an empty folder, no device or not allowed is named, with what to do")
 def _(folder):
     os.mkfifo(folder / "fifo")
-    for device, word in ((folder / "nothing", "missing"), (folder, "no file and no block device"), (f"read-only:{folder}", "folder"), ("/dev/null", "neither"),
+    for device, word in ((folder / "nothing", "missing"), (folder, "no file and no block device"), (f"read-only:{folder}", "neither"), ("/dev/null", "neither"),
                          (folder / "fifo", "neither"), ("memory:many", "memory:64M")):
         _, err = skein("export", str(device), "--listen", f"nbd+unix:///?socket={folder}/s", expect=1)
         one_line(err, word)
