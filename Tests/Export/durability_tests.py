@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import threading
+import time
 
 import nbd
 from harness import Skip, test
@@ -64,6 +65,7 @@ def killed(folder, kind):
             writer.start()
         while min(writer.rounds for writer in writers) < 100:
             assert all(writer.is_alive() for writer in writers), "a writer ended by itself"
+            time.sleep(0.01)
         running.signal(KILL)
         for writer in writers:
             writer.join(60)

@@ -178,7 +178,7 @@ def _(folder):
 
 @test("tls: clients that never end the handshake, or end it by dying, leave nothing")
 def _(folder):
-    with secure_server(folder, options=["--handshake-timeout", "1", "--workers", "1"]) as running:
+    with secure_server(folder, options=["--handshake-timeout", "3", "--workers", "1"]) as running:
         with running.client() as client:
             assert secured(client, running.authority.context()).go("disk").ping()
         until(lambda: descriptors(running) <= 20, "the first client has gone")
