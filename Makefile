@@ -176,6 +176,14 @@ build/tests/transfer: $(wildcard Tests/Transfer/*.swift) $(TRANSFER) Package.swi
 build/tests/device: $(wildcard Tests/Device/*.swift) $(EXPORT) $(SYSTEM) Package.swift
 	$(call swift_product,DeviceTests)
 
+MEDIUM := $(wildcard Sources/SkeinMedium/*.swift Sources/CXXHash/*)
+
+build/tests/medium: $(wildcard Tests/Medium/*.swift Tests/MediumKit/*.swift) $(MEDIUM) $(SYSTEM) Package.swift
+	$(call swift_product,MediumTests)
+
+build/tests/seal: $(wildcard Tests/Seal/*.swift Tests/MediumKit/*.swift Sources/SkeinSeal/*.swift) $(MEDIUM) Package.swift
+	$(call swift_product,SealTests)
+
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'
 	@$(SWIFTC) -O -swift-version 6 -warnings-as-errors -I Tests/Contract/CContract $(CONTRACT) -o $@.new

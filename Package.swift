@@ -21,6 +21,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     ],
     targets: [
         .target(name: "CSystem", cSettings: [.define("_GNU_SOURCE")]),
@@ -67,6 +68,20 @@ let package = Package(
             name: "DeviceTests", dependencies: ["SkeinDevice"], path: "Tests/Device", exclude: ["run.sh"],
             swiftSettings: strict
         ),
+        // Hosts that share a medium: its format, membership and rings; the filaments on a conduit; what a host does
+        // with both. State machines without I/O, which no product has yet.
+        .target(name: "SkeinMedium", dependencies: ["CXXHash"], swiftSettings: strict),
+        .target(
+            name: "SkeinSeal", dependencies: ["SkeinMedium", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: strict),
+        .target(
+            name: "MediumKit", dependencies: ["SkeinMedium"], path: "Tests/MediumKit", swiftSettings: strict),
+        .executableTarget(
+            name: "MediumTests", dependencies: ["MediumKit", "SkeinCore", "SkeinMedium"], path: "Tests/Medium",
+            exclude: ["run.sh", "golden.py", "cipher.py"], swiftSettings: strict),
+        .executableTarget(
+            name: "SealTests", dependencies: ["MediumKit", "SkeinMedium", "SkeinSeal"], path: "Tests/Seal",
+            swiftSettings: strict),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.
         .systemLibrary(name: "CContract", path: "Tests/Contract/CContract"),
         .executableTarget(

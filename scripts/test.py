@@ -63,6 +63,8 @@ STAGES = [
     Stage("scale", ["python3", "Tests/Scale/scale.py"], 600),
     Stage("kill", ["Tests/Kill/run.sh"], 600, "Tests/Kill/run.sh"),
     Stage("table", ["python3", "Tests/Table/table.py"], 900, "Tests/Table/table.py"),
+    Stage("medium", ["Tests/Medium/run.sh"], 600, groups=("test", "check")),
+    Stage("seal", ["Tests/Medium/run.sh", "seal"], 1200),
     Stage("device", ["Tests/Device/run.sh"], 300, groups=("test", "check")),
     Stage("export", ["python3", "Tests/Export/export.py"], 300, groups=("test", "check")),
     Stage("recipes", ["python3", "Tests/Recipes/recipes.py"], 300, "Tests/Recipes/recipes.py"),
