@@ -66,6 +66,7 @@ help:
 	@echo 'make test            all tests that need no installed servers'
 	@echo 'make test-programs   real servers and clients, and CPython'"'"'s own socket tests; installs what it lacks'
 	@echo 'make soak            the tests again and again for SOAK_MINUTES (60)'
+	@echo 'make soak SEEDS=N    N other seeds of the simulator of hosts on one disk instead'
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
 	@echo 'make bench-export    skein export beside other NBD servers, into the same document'
 	@echo 'make format, lint    swift format'
@@ -181,6 +182,9 @@ MEDIUM := $(wildcard Sources/SkeinMedium/*.swift Sources/CXXHash/*)
 build/tests/medium: $(wildcard Tests/Medium/*.swift Tests/MediumKit/*.swift) $(MEDIUM) $(SYSTEM) Package.swift
 	$(call swift_product,MediumTests)
 
+build/tests/simulator: $(wildcard Tests/Simulator/*.swift) $(MEDIUM) Package.swift
+	$(call swift_product,Simulator)
+
 build/tests/seal: $(wildcard Tests/Seal/*.swift Tests/MediumKit/*.swift Sources/SkeinSeal/*.swift) $(MEDIUM) Package.swift
 	$(call swift_product,SealTests)
 
@@ -219,7 +223,7 @@ bench-export: all
 
 soak: all
 	@scripts/setup.sh test
-	@scripts/soak.sh $(or $(SOAK_MINUTES),60)
+	@$(if $(SEEDS),Tests/Simulator/run.sh --count $(SEEDS),scripts/soak.sh $(or $(SOAK_MINUTES),60))
 
 # --- source form
 

@@ -80,6 +80,9 @@ let package = Package(
             name: "MediumTests", dependencies: ["MediumKit", "SkeinCore", "SkeinMedium"], path: "Tests/Medium",
             exclude: ["run.sh", "golden.py", "cipher.py"], swiftSettings: strict),
         .executableTarget(
+            name: "Simulator", dependencies: ["SkeinMedium"], path: "Tests/Simulator", exclude: ["run.sh"],
+            swiftSettings: strict),
+        .executableTarget(
             name: "SealTests", dependencies: ["MediumKit", "SkeinMedium", "SkeinSeal"], path: "Tests/Seal",
             swiftSettings: strict),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.

@@ -1,0 +1,34 @@
+#!/bin/sh
+# run.sh [--short | --count N]: seeds of the simulator on two cores: 2,000 and for two minutes at least; --short, 10
+# seconds; --count, N seeds from another beginning each time. Then each planted bug must be found within 2,000 seeds.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+make --no-print-directory build/tests/simulator || exit 1
+log=$(mktemp) || exit 1
+trap 'rm -f "$log" "$log.2"' EXIT
+first=1
+case ${1:-} in
+--short) count=100 seconds=10 ;;
+--count) count=$((($2 + 1) / 2)) seconds=0 first=$(date +%s) ;;
+*) count=1000 seconds=120 ;;
+esac
+simulator=build/tests/simulator
+$simulator --from $((first + 500000)) --count "$count" --seconds "$seconds" >"$log.2" 2>&1 &
+$simulator --from "$first" --count "$count" --seconds "$seconds" >"$log" 2>&1 ||
+    echo "not ok - the first half of the seeds ends well" >>"$log"
+wait $! || echo "not ok - the second half of the seeds ends well" >>"$log"
+cat "$log.2" >>"$log"
+if [ "${1:-}" != --short ]; then
+    for bug in cached-read-back hasty-verdict short-watch no-fence same-count forged-gone; do
+        found=$($simulator --count 2000 --planted $bug | head -1)
+        case $found in
+        "not ok - seed "*) echo "ok - the planted bug $bug is found: ${found#not ok - }" ;;
+        *) echo "not ok - the planted bug $bug is found" ;;
+        esac >>"$log"
+    done
+fi
+cat "$log"
+passed=$(grep -c '^ok' "$log")
+failed=$(grep -c '^not ok' "$log")
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" != 0 ]
