@@ -89,6 +89,11 @@ extension Membership {
     private mutating func again(at now: UInt64) { next = now + timing.renewal / 2 }
 
     mutating func confirm(_ slots: [Slot], at now: UInt64) {
+        // After a pause the slot may be another's by now, and must not be written to.
+        guard now <= readIssued + timing.timeout else {
+            next = now
+            return
+        }
         guard let slot, case .lease(let header, _) = slots[slot], header.writer == host.incarnation else {
             // Another one was faster, or the write was lost: whoever has the slot now is found by looking again.
             return lookAgain(at: now)
@@ -101,7 +106,7 @@ extension Membership {
             if lease.state == .alive || other < slot { return end(.nameTaken) }
         }
         phase = .alive
-        readBack = now
+        readBack = readIssued
         lastGoodReading = now
         writeLease(.alive, at: now)
     }
