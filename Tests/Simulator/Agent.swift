@@ -3,8 +3,6 @@ import SkeinMedium
 /// A mistake that a simulated agent makes on purpose (docs/PLANTED.md). All but the times are made around the
 /// machine, not in it.
 enum Planted: String, CaseIterable {
-    /// Reads its own lease from what it wrote last, as through a page cache.
-    case cachedReadBack = "cached-read-back"
     /// Judges a host dead that did not renew for one T.
     case hastyVerdict = "hasty-verdict"
     /// Watches the lease of its name for one T before it takes the slot.
@@ -37,8 +35,6 @@ struct Agent {
     /// Peers that it was told are alive.
     var announced: [Int: Identifier] = [:]
     var slot: Int?
-    /// Its own lease as it wrote it last, for `Planted.cachedReadBack`.
-    var written: [UInt8] = []
 }
 
 extension Agent {
@@ -48,12 +44,5 @@ extension Agent {
         let channel = BlockChannel(.lease, medium: medium, writer: header.writer, seal: ChecksumSeal())
         guard let opened = channel.open(bytes, place: unit) else { return bytes }
         return channel.block(place: unit, count: 1, body: opened.body)
-    }
-
-    /// What the machine is to see in place of the leases in `bytes`.
-    func planted(_ planted: Planted?, _ bytes: [UInt8]?) -> [UInt8]? {
-        guard planted == .cachedReadBack, let slot, !written.isEmpty, var bytes else { return bytes }
-        bytes.put(written, at: slot * unitSize)
-        return bytes
     }
 }

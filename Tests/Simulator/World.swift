@@ -129,7 +129,6 @@ struct World {
         agents[number].hasFolder = true
         agents[number].life += 1
         agents[number].slot = nil
-        agents[number].written = []
         agents[number].membership = Membership(host, on: superblock, timing: timing, seal: ChecksumSeal(), at: clock)
         step(number) { $0.advance(at: $1) }
     }
@@ -201,7 +200,6 @@ struct World {
             answer += agents[number].stalledUntil - clock
         }
         if case .write(let unit, let bytes) = action {
-            agents[number].written = bytes
             let planted = agents[number].planted(planted, bytes, at: unit, medium: superblock.identity)
             queue.push(.effect(unit: unit, bytes: planted, request: request), at: clock + effect)
             if random.once(in: disk.faults.late) {
@@ -230,8 +228,7 @@ struct World {
         requests[number] = nil
         guard agents[request.agent].life == request.life else { return }
         if case .read = request.action {
-            let bytes = agents[request.agent].planted(planted, request.bytes)
-            step(request.agent) { $0.leasesRead(bytes, at: $1) }
+            step(request.agent) { $0.leasesRead(request.bytes, at: $1) }
         } else {
             step(request.agent) { $0.leaseWritten(request.isDone, at: $1) }
         }
