@@ -184,6 +184,8 @@ package enum Greeting {
     case refused
     /// There is no room to map its memory.
     case noMemory
+    /// There is no descriptor free for what it has sent, which is still there.
+    case full
     /// A client that another process has put back.
     case forwarded(Int32, since: UInt32)
 }
@@ -216,26 +218,49 @@ private func takePlace(of descriptor: Int32, _ client: Int32) -> Bool {
 /// A client that was taken out of the common queue before its hello had come goes back there, at the end: whoever
 /// holds the listener may serve it then. False where there is no way back.
 package func putBack(_ client: Int32, to hidden: Int32, since: UInt32) -> Bool {
-    var name = sockaddr_un()
-    var length = UInt32(MemoryLayout<sockaddr_un>.size)
-    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return false }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
     guard made >= 0 else { return false }
     defer { _ = sk_close(Int32(made)) }
-    guard unsafe sk_connect(Int32(made), &name, length) == 0 else { return false }
+    return putBack(client, to: hidden, since: since, through: Int32(made))
+}
+
+/// As above where no descriptor is free: by the spare one. Another thread may have that just now.
+package func putBackBySpare(_ client: Int32, to hidden: Int32) {
+    for _ in 0..<100 {
+        let spare = withProcessLock { unsafe process.giveUpSpare() }
+        if spare >= 0 {
+            _ = putBack(client, to: hidden, since: 0, through: spare)
+            _ = sk_close(spare)
+            return
+        }
+        letOthersRun()
+        _ = withProcessLock { unsafe process.keepSpare() }
+    }
+}
+
+private func putBack(_ client: Int32, to hidden: Int32, since: UInt32, through made: Int32) -> Bool {
+    var name = sockaddr_un()
+    var length = UInt32(MemoryLayout<sockaddr_un>.size)
+    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return false }
+    var connected = unsafe sk_connect(made, &name, length)
+    if connected == -Int(EAGAIN) {
+        // Others have filled the queue meanwhile; who was in it already has a place beyond its end.
+        _ = sk_listen(hidden, 4096)
+        connected = unsafe sk_connect(made, &name, length)
+    }
+    guard connected == 0 else { return false }
     var hello = Hello()
     hello.magic = Hello.forwarded
     hello.generation = since
     var passed = (client, hidden)
     return unsafe withUnsafeBytes(of: &passed) {
         unsafe sk_send_descriptors(
-            Int32(made), &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
+            made, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
             Int32(truncatingIfNeeded: Flag.noSignal))
     } == MemoryLayout<Hello>.size
 }
 
-/// Reads the first packet, and the descriptors with it. It stays in the queue until the descriptors are here: at the
-/// limit of descriptors the spare one makes room.
+/// Reads the first packet, and the descriptors with it. It stays in the queue until the descriptors are here.
 private func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
     var hello = Hello()
     var passed: (memory: Int32, other: Int32) = (-1, -1)
@@ -243,17 +268,14 @@ private func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Gr
         if passed.memory >= 0 { _ = sk_close(passed.memory) }
         if passed.other >= 0 { _ = sk_close(passed.other) }
     }
-    func receive() -> Int {
-        var count: Int32 = 0
-        return unsafe withUnsafeMutableBytes(of: &passed) {
-            unsafe sk_receive_descriptors(
-                descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
-                &count, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
-        }
+    var count: Int32 = 0
+    let received = unsafe withUnsafeMutableBytes(of: &passed) {
+        unsafe sk_receive_descriptors(
+            descriptor, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
+            &count, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
     }
-    var received = receive()
     if received == -Int(EAGAIN) { return .again(since: 0) }
-    if received > 0 && passed.memory < 0 && withProcessLock({ unsafe process.giveUpSpare() }) { received = receive() }
+    if received > 0 && count < 0 { return .full }
     var none: UInt8 = 0
     _ = unsafe sk_recvfrom(descriptor, &none, 1, Int32(truncatingIfNeeded: Flag.dontWait))
     guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.version == Layout.version else {

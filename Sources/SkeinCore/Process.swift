@@ -38,7 +38,7 @@ package struct ProcessState {
     package var fixedDescriptorLimit: Int? = nil
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
-    /// Makes room for what a hello brings when every other number is taken; -1 for none.
+    /// An unconnected socket, to put a client back with when every other number is taken; -1 for none.
     package var spare: Int32 = -1
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
     /// a program that closes everything away from it.
@@ -48,7 +48,7 @@ package struct ProcessState {
     /// For who listens. False where every number is taken. Call under the process lock, as `giveUpSpare`.
     package mutating func keepSpare() -> Bool {
         if spare >= 0 { return true }
-        let made = sk_socket(AF_UNIX, 1 | Flag.closeOnExec, 0)
+        let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
         if made < 0 { return made != -Int(EMFILE) }
         spare = hide(Int32(made))
         guard spare >= 0 else { return spare != -EMFILE || descriptorLimit() < tightLimit }
@@ -56,12 +56,11 @@ package struct ProcessState {
         return true
     }
 
-    package mutating func giveUpSpare() -> Bool {
-        if spare < 0 { return false }
-        noteHidden?(spare, false)
-        _ = sk_close(spare)
-        spare = -1
-        return true
+    /// Returns it, for use and to be closed then; -1 for none.
+    package mutating func giveUpSpare() -> Int32 {
+        defer { spare = -1 }
+        if spare >= 0 { noteHidden?(spare, false) }
+        return spare
     }
 }
 

@@ -45,13 +45,16 @@ private func accept(
         if unsafe socket.pointee.hiddenIsShut && !socket.pointee.isSTP && socket.pointee.hidden >= 0 {
             // Who had connected before is in the queue still.
             let late = unsafe acceptFromMemory(socket, address, length, flags)
-            if late >= 0 { return late }
+            if late >= 0 || late == -Int(EMFILE) { return late }
+            if late == helloIsLate || late == -Int(ECONNABORTED) { continue }
             unsafe stopTranslating(socket)
         }
         if unsafe socket.pointee.hidden < 0 {
             // A wait may have been woken by nothing but the end of the hidden one.
-            if unsafe socket.pointee.promised && !socket.pointee.nonBlocking && !isReadable(descriptor) {
-                unsafe socket.pointee.promised = false
+            if unsafe socket.pointee.promised == sk_thread_id() && !socket.pointee.nonBlocking
+                && !isReadable(descriptor)
+            {
+                unsafe socket.pointee.promised = 0
                 return -Int(ECONNABORTED)
             }
             let accepted = unsafe real.accept4!(descriptor, address, length, flags)
@@ -67,21 +70,21 @@ private func accept(
                 : socket.pointee.isSTP ? -Int(EAGAIN) : acceptFromKernel(descriptor, address, length, flags)
             if result == helloIsLate { isLate = true }
             if result == -Int(EAGAIN) || result == helloIsLate { continue }
-            unsafe socket.pointee.promised = false
+            if unsafe socket.pointee.promised == sk_thread_id() { unsafe socket.pointee.promised = 0 }
             // The queue that had one goes on being asked first, but not for ever.
             unsafe socket.pointee.streak = unsafe attempt == 0 ? socket.pointee.streak &+ 1 : 0
             if unsafe attempt == 1 || socket.pointee.streak & 7 == 7 { unsafe socket.pointee.turn.toggle() }
             return result
         }
         if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
-        if unsafe socket.pointee.promised {
+        if unsafe socket.pointee.promised == sk_thread_id() {
             // A client's hello comes a moment after its connection.
             let now = sk_now()
             if patience == 0 { patience = now &+ 100_000_000 }
             if isLate && now < patience { continue }
             // A wait took somebody for a client who was none. A program that waits for others too must not
             // be held up here.
-            unsafe socket.pointee.promised = false
+            unsafe socket.pointee.promised = 0
             return -Int(ECONNABORTED)
         }
         let error = unsafe waitForConnection(descriptor, socket, start)
@@ -117,13 +120,13 @@ private func acceptFromMemory(
     _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
     _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
-    // A client that has been accepted must be served: at the limit of descriptors it stays in the queue.
-    guard withProcessLock({ unsafe process.keepSpare() }) else { return -Int(EMFILE) }
     let hidden = unsafe socket.pointee.hidden
     var late = 0
     for _ in 0..<strangersAtOnce {
         var greeting = Greeting.refused
         let accepted = arrive {
+            // A client that has been accepted must be served, or be put back.
+            guard withProcessLock({ unsafe process.keepSpare() }) else { return -Int(EMFILE) }
             let accepted = sk_accept4(hidden, nil, nil, flags)
             if accepted >= 0 {
                 greeting = unsafe acceptEnd(Int32(accepted), hidden: hidden, bound: socket.pointee.bound4or6)
@@ -140,8 +143,10 @@ private func acceptFromMemory(
             return unsafe finishAccept(end, descriptor, socket, address, length, flags)
         }
         if case .again = greeting { late += 1 }
+        if case .full = greeting { putBackBySpare(descriptor, to: hidden) }
         clearEntry(descriptor)
         _ = sk_close(descriptor)
+        if case .full = greeting { return -Int(EMFILE) }
         // A TCP listener goes on, with TCP alone.
         if case .noMemory = greeting, unsafe socket.pointee.isSTP { return -Int(ENOMEM) }
         // It has been asked twice.

@@ -33,24 +33,42 @@ private let hiddenMark = descriptorTableSize + 1
         return 0
     }
     let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
-    if word == 0 ? arrivals.load(ordering: .relaxed) == 0 : word != Kind.arriving.rawValue { return word }
+    if word == 0 ? acceptWords.load32(AcceptWord.lock) == 0 : word != Kind.arriving.rawValue { return word }
     return settled(descriptor)
 }
 
-/// Threads that are accepting, and until when others respect that.
-private let arrivals = Atomic<UInt32>(0)
-private let arrivalsUntil = Atomic<UInt64>(0)
+/// One thread accepts at a time. Beside the lock's eight bytes: how often one has, and a mark that whoever holds the
+/// lock isn't waited for any more.
+private enum AcceptWord {
+    static let lock = 16
+    static let finished = 24
+    static let isGivenUp = 28
+}
+
+private var acceptWords: SharedMemory {
+    @inline(__always) get { unsafe SharedMemory(sk_process_lock()) }
+}
 
 /// Another thread is accepting a connection: its number, which only the kernel knows yet, may be this one. What the
-/// program does with it must wait for the entry, as what is read now would be no byte of the stream.
+/// program does with it waits for the entry, a millisecond at most, as what is read now would be no byte of the stream.
 @inline(never) private func settled(_ descriptor: Int32) -> UInt {
     guard let table = unsafe descriptorTable else { return 0 }
+    let words = acceptWords
+    let own = UInt32(truncatingIfNeeded: sk_thread_id())
+    let finished = words.load32(AcceptWord.finished)
+    let deadline = sk_now() + 1_000_000
     while true {
         let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
-        let isOpen = word == 0 && arrivals.load(ordering: .acquiring) != 0
-        if !isOpen && word != Kind.arriving.rawValue { return word }
-        // Who accepts may have been stopped, or have left by longjmp.
-        if sk_now() > arrivalsUntil.load(ordering: .relaxed) { return 0 }
+        if word != 0 && word != Kind.arriving.rawValue { return word }
+        let owner = words.load32(AcceptWord.lock)
+        // A signal handler that came in between waits for nothing.
+        if owner == own || words.load32(AcceptWord.isGivenUp) != 0 { return 0 }
+        if word == 0 && (owner == 0 || words.load32(AcceptWord.finished) != finished) { return 0 }
+        if sk_now() > deadline {
+            // It was stopped, or has left by longjmp.
+            if word == 0 { words.store32(AcceptWord.isGivenUp, 1) }
+            return 0
+        }
         sk_pause()
     }
 }
@@ -58,17 +76,20 @@ private let arrivalsUntil = Atomic<UInt64>(0)
 /// Runs `accept`, which returns a new descriptor; other threads leave its number alone until it has an entry.
 func arrive(_ accept: () -> Int) -> Int {
     if sk_is_single_threaded() != 0 { return accept() }
-    arrivalsUntil.store(sk_now() + 10_000_000, ordering: .relaxed)
-    arrivals.add(1, ordering: .sequentiallyConsistent)
+    let words = acceptWords
+    let lock = Lock(words, AcceptWord.lock)
+    let generation = lock.acquire()
+    words.store32(AcceptWord.isGivenUp, 0)
     let descriptor = accept()
     if descriptor >= 0 { setEntry(Int32(descriptor), nil, .arriving) }
-    arrivals.subtract(1, ordering: .sequentiallyConsistent)
+    words.add32(AcceptWord.finished, 1)
+    lock.release(generation)
     return descriptor
 }
 
 /// For a forked child: whoever was accepting is its parent's.
 func forgetArrivals() {
-    arrivals.store(0, ordering: .relaxed)
+    acceptWords.release64(AcceptWord.lock, 0)
     guard let table = unsafe descriptorTable else { return }
     for number in 0..<programEnd where unsafe table[number].load(ordering: .relaxed) == Kind.arriving.rawValue {
         clearEntry(Int32(number))
@@ -154,8 +175,8 @@ struct StreamSocket {
     /// A listener: the hidden Unix listener.
     var hidden: Int32 = -1
     var bound4or6 = Address()
-    /// A wait has reported the listener readable for its hidden one alone.
-    var promised = false
+    /// The thread whose wait has reported the listener readable for its hidden one alone; 0 for none.
+    var promised: Int32 = 0
     /// The hidden one was shut, by a process that passed the listener on to a program without us.
     var hiddenIsShut = false
     /// Why it was.

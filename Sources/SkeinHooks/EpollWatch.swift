@@ -237,7 +237,7 @@ extension EpollSet {
                 let shown = bits & ~(pollOut | pollHangUp)
                 let visible = Int32(truncatingIfNeeded: member.seenTail)
                 if shown != 0, let socket = unsafe streamSocket(visible) {
-                    unsafe socket.pointee.promised = true
+                    unsafe socket.pointee.promised = sk_thread_id()
                     if unsafe bits & pollHangUp != 0 && member.descriptor == socket.pointee.hidden {
                         unsafe socket.pointee.hiddenIsShut = true
                     }

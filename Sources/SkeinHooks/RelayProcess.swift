@@ -12,6 +12,8 @@ func runRelay(channel: Int32, listener: Int32) -> Never {
     closeNumbers(Int(high) + 1...Int(UInt32.max))
     unsafe sk_become_background("skein-relay")
     sk_set_file_limit(1 << 16)
+    // Its maker's limits of processor time, data and addresses are meant for that one.
+    for resource: Int32 in [0, 2, 9] { sk_lift_limit(resource) }
     unsafe descriptorTable = nil
     forgetSets()
     forgetDeparted()

@@ -240,10 +240,21 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
     unsafe end.setRings(socket.pointee.stp.settings)
 }
 
+/// Who waits in its queue is reset, as by TCP.
+private func shutHidden(_ hidden: Int32) {
+    _ = sk_shutdown(hidden, 2)
+    while true {
+        let waiting = arrive { sk_accept4(hidden, nil, nil, Flag.closeOnExec) }
+        if waiting < 0 { return }
+        clearEntry(Int32(waiting))
+        _ = sk_close(Int32(waiting))
+    }
+}
+
 @c(shutdown) public func hookShutdown(_ descriptor: Int32, _ how: Int32) -> Int32 {
     guard let end = endpoint(descriptor) else {
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
-            _ = unsafe sk_shutdown(socket.pointee.hidden, how)
+        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 && how != 1 {
+            shutHidden(unsafe socket.pointee.hidden)
         }
         return real.shutdown!(descriptor, how)
     }

@@ -126,6 +126,45 @@ func adoptStandardStream(_ number: Int32) {
     sk_set_errno(savedErrno)
 }
 
+private typealias Reopen =
+    @convention(c) (UnsafePointer<CChar>?, UnsafePointer<CChar>?, OpaquePointer?) -> OpaquePointer?
+
+/// The C library can't reopen a FILE over our calls. Its descriptor gets the file instead; it is for the direction
+/// that it was made for.
+@c(freopen) public func hookReopen(
+    _ path: UnsafePointer<CChar>?, _ mode: UnsafePointer<CChar>?, _ file: OpaquePointer?
+) -> OpaquePointer? {
+    guard let number = unsafe descriptor(beneath: file), let stream = unsafe UnsafeMutableRawPointer(file) else {
+        return unsafe unsafeBitCast(sk_next_symbol("freopen"), to: Reopen.self)(path, mode, file)
+    }
+    unsafe sk_begin_anew(stream)
+    guard let path = unsafe path else { return unsafe file }
+    var opened: UnsafeMutableRawPointer? = nil
+    let source = unsafe sk_open_number(path, mode, &opened)
+    // As the C library has it: the old one is closed, whatever becomes of the new one.
+    guard source >= 0, let other = unsafe opened else {
+        let error = sk_errno()
+        _ = hookClose(number)
+        sk_set_errno(error)
+        return nil
+    }
+    if source == number {
+        // The number was closed already, and the file got it: it must outlive its own FILE.
+        let kept = sk_fcntl(source, F_DUPFD_CLOEXEC, 3)
+        unsafe sk_close_file(other)
+        let placed = kept < 0 ? -1 : hookDup2(Int32(kept), number)
+        if kept >= 0 { _ = sk_close(Int32(kept)) }
+        return placed < 0 ? nil : unsafe file
+    }
+    let placed = hookDup2(source, number)
+    unsafe sk_close_file(other)
+    return placed < 0 ? nil : unsafe file
+}
+
+@c(freopen64) public func hookReopen64(
+    _ path: UnsafePointer<CChar>?, _ mode: UnsafePointer<CChar>?, _ file: OpaquePointer?
+) -> OpaquePointer? { unsafe hookReopen(path, mode, file) }
+
 // MARK: Printing to a descriptor
 
 private typealias Print = @convention(c) (Int32, UnsafePointer<CChar>?, UnsafeMutableRawPointer?) -> Int32

@@ -270,7 +270,7 @@ private func merge(
         }
         let said = unsafe work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
         if unsafe said != 0 && items[owner].revents == 0 {
-            unsafe streamSocket(items[owner].fd)?.pointee.promised = true
+            unsafe streamSocket(items[owner].fd)?.pointee.promised = sk_thread_id()
         }
         unsafe items[owner].revents |= said
     }

@@ -39,3 +39,17 @@ void sk_replace_standard_stream(int number, void *stream) {
     }
     *standard_stream(number) = made;
 }
+
+int sk_open_number(const char *path, const char *mode, void **opened) {
+    *opened = fopen(path, mode);
+    return *opened ? fileno(*opened) : -1;
+}
+
+void sk_close_file(void *opened) { fclose(opened); }
+
+// What was written goes where it led before; what was read ahead is nobody's.
+void sk_begin_anew(void *stream) {
+    fflush(stream);
+    __fpurge(stream);
+    clearerr(stream);
+}

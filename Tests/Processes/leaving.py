@@ -212,3 +212,62 @@ def queued():
             server, peer = listener.accept()
             expect(peer, client.getsockname())
             echoes(client, server)
+
+
+@case("who waits in a listener's queue is reset when it is shut down, and SHUT_WR means nothing to a listener")
+def shut():
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.shutdown(socket.SHUT_WR)
+    echoes(*connect(listener))
+    clients = [socket.create_connection(listener.getsockname(), timeout=WATCHDOG) for _ in range(3)]
+    listener.shutdown(socket.SHUT_RDWR)
+    for client in clients:
+        try:
+            raise AssertionError(f"read {client.recv(1)!r}")
+        except ConnectionResetError:
+            pass
+
+
+@case("a blocking accept waits, though another thread's poll named a client that is gone")
+def others_wait():
+    listener = socket.create_server(("127.0.0.1", 0))
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    first = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+    poller = threading.Thread(target=waiting.poll, args=(WATCHDOG * 1000,))
+    poller.start()
+    poller.join()
+    child = os.fork()
+    if child == 0:
+        listener.accept()[0].sendall(b"yes")
+        os._exit(0)
+    expect(exactly(first, 3), b"yes")
+    os.waitpid(child, 0)
+    accepted = []
+    worker = threading.Thread(target=lambda: accepted.append(listener.accept()[1]))
+    worker.start()
+    time.sleep(0.2)
+    second = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+    worker.join(WATCHDOG)
+    expect(accepted, [second.getsockname()])
+
+
+@case("a signal handler that writes to a pipe while its thread accepts is not held up")
+def handler():
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    threading.Thread(target=time.sleep, args=(WATCHDOG,), daemon=True).start()
+    child = os.fork()
+    if child == 0:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _ in range(2000):
+            socket.create_connection(listener.getsockname(), timeout=WATCHDOG).close()
+        os._exit(0)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    listener.settimeout(WATCHDOG)
+    for _ in range(2000):
+        listener.accept()[0].close()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)

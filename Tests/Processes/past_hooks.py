@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import socket
+import tempfile
 import subprocess
 import time
 
@@ -127,3 +128,25 @@ def raw_read():
     server.setblocking(True)
     expect(buffer.raw, bytes(100))
     expect(exactly(server, 6), b"stream")
+
+
+@case("freopen of stdin, stdout and stderr works where a connection stood on their numbers")
+def reopened():
+    library = ctypes.CDLL(None)
+    library.freopen.restype = ctypes.c_void_p
+    library.freopen.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p]
+    for number, name in ((2, "stderr"), (1, "stdout")):
+        client, server = pair()
+        kept = os.dup(number)
+        os.dup2(server.fileno(), number)
+        server.close()
+        stream = ctypes.c_void_p.in_dll(library, name)
+        library.fputs(b"to the client", stream)
+        with tempfile.NamedTemporaryFile() as file:
+            expect(library.freopen(file.name.encode(), b"w", stream), stream.value)
+            library.fputs(b"to the file", stream)
+            library.fflush(stream)
+            os.dup2(kept, number)
+            expect(file.read(), b"to the file")
+        expect(client.recv(100), b"to the client")
+        expect(client.recv(100), b"")

@@ -216,6 +216,13 @@ static inline void sk_set_file_limit(uint64_t most) {
     limits[0] = limits[1] < most ? limits[1] : most;
     sk_syscall6(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, SK_P(limits), 0, 0, 0);
 }
+// Raises a soft limit to the hard one.
+static inline void sk_lift_limit(int resource) {
+    uint64_t limits[2];
+    if (sk_syscall6(SYS_prlimit64, 0, resource, 0, SK_P(limits), 0, 0) != 0) return;
+    limits[0] = limits[1];
+    sk_syscall6(SYS_prlimit64, 0, resource, SK_P(limits), 0, 0, 0);
+}
 static inline long sk_prlimit_file_size(uint64_t *soft_and_hard) {
     return sk_syscall6(SYS_prlimit64, 0, 1 /* RLIMIT_FSIZE */, 0, SK_P(soft_and_hard), 0, 0);
 }
@@ -401,7 +408,7 @@ static inline long sk_send_descriptors(int fd, const void *data, size_t size, co
     return sk_sendmsg(fd, &message.header, flags);
 }
 
-/// Receives one packet; descriptors beyond `maximum` are closed. `*count` is how many came.
+/// Receives one packet; descriptors beyond `maximum` are closed. `*count` is how many came, -1 where not all had room.
 static inline long sk_receive_descriptors(int fd, void *data, size_t size, int *fds, int maximum, int *count, int flags) {
     sk_message message;
     memset(&message, 0, sizeof message);
@@ -423,6 +430,11 @@ static inline long sk_receive_descriptors(int fd, void *data, size_t size, int *
             if (*count < maximum) fds[(*count)++] = received;
             else sk_close(received);
         }
+    }
+    // At the limit of descriptors some are missing: then none is of use.
+    if (message.header.msg_flags & MSG_CTRUNC) {
+        while (*count > 0) sk_close(fds[--*count]), fds[*count] = -1;
+        *count = -1;
     }
     return result;
 }
@@ -478,6 +490,9 @@ static inline void *sk_open_cookie(
 /// The FILE that stdin, stdout or stderr is (0 to 2), and another in its place, with what was written and not sent.
 extern void *sk_standard_stream(int number);
 extern void sk_replace_standard_stream(int number, void *stream);
+extern int sk_open_number(const char *path, const char *mode, void **opened);
+extern void sk_close_file(void *opened);
+extern void sk_begin_anew(void *stream);
 
 // MARK: posix_spawn's actions, which the C library has no calls to read
 
