@@ -28,7 +28,7 @@ fail() {
 }
 
 # Names of hidden listeners, and processes of ours that outlive their makers.
-leftovers() { echo "$(grep -c '@skein/' /proc/net/unix) names, $(pgrep -cx 'skein-relay|skein-holder') helpers"; }
+leftovers() { echo "$(grep -c '@skein/' /proc/net/unix) names, $(pgrep -cx skein-relay) relays, $(pgrep -cx skein-holder) holders"; }
 
 python3 Tests/Scale/scale.py --short 1000000 --forked 50000 >"$log" 2>&1 || fail "the many connections failed"
 grep '^ok - ' "$log"
