@@ -23,6 +23,7 @@ from support.trial import PAIRINGS, PLAIN, Trial  # noqa: E402
 
 import rows  # noqa: E402
 import table  # noqa: E402
+from processor_time import seconds_of_running  # noqa: E402
 
 
 class Stage(Trial):
@@ -74,19 +75,6 @@ def seconds_of_ended():
     """Processor time of all processes that have ended here so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def seconds_of_running(leader):
-    """Processor time of the processes of a session that still run, with their children that have ended."""
-    ticks = 0
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(words[3]) == leader:
-            ticks += sum(map(int, words[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Session:

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 
+from processor_time import seconds_of_running
+
 WATCHDOG_SECONDS = 20
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 SKEIN = os.environ.get("SKEIN_BIN") or CHECKOUT / "build/bin/skein"
@@ -78,15 +80,7 @@ class Serving:
 
     def processor_seconds(self):
         """Of all processes of the server, those that have ended for it included."""
-        ticks = 0
-        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-            try:
-                words = stat.read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(words[3]) == self.leader:
-                ticks += sum(map(int, words[11:15]))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return seconds_of_running(self.leader)
 
     def __exit__(self, *_):
         # Its children too: nbd-server has one for each client.
