@@ -40,18 +40,32 @@ extension Endpoint {
 }
 
 extension Endpoint {
-    /// The end goes to a relay.
-    package func beginRelaying() {
+    /// The end goes to the relay of that name.
+    package func beginRelaying(by relay: UInt32) {
         block.add32(Block.relays, 1)
+        for index in 0..<Block.relayNamesKept where nameRelay(index, 0, relay) { break }
         mine.or32(Layout.state, EndState.relayed)
     }
 
     /// A relay lets go of it, and has lost no byte.
-    package func endRelaying() {
+    package func endRelaying(by relay: UInt32) {
+        for index in 0..<Block.relayNamesKept where nameRelay(index, relay, 0) { break }
         guard block.subtract32(Block.relays, 1) == 0 else { return }
         mine.clear32(Layout.state, EndState.relayed)
         // Another one may have begun meanwhile.
         if block.load32(Block.relays) != 0 { mine.or32(Layout.state, EndState.relayed) }
+    }
+
+    /// The name of one that has it; 0 for none.
+    package func relay(_ index: Int) -> UInt32 { block.load32(Block.relayNames + index * 4) }
+
+    /// Nobody answers to that name.
+    package func forgetRelay(_ relay: UInt32) {
+        for index in 0..<Block.relayNamesKept { _ = nameRelay(index, relay, 0) }
+    }
+
+    private func nameRelay(_ index: Int, _ old: UInt32, _ new: UInt32) -> Bool {
+        block.compareExchange32(Block.relayNames + index * 4, old, new)
     }
 }
 

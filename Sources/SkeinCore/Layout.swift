@@ -105,8 +105,10 @@ package enum Block {
     package static let peerLimit = 204
     /// Held while somebody looks whether a bell says anything, and takes it out.
     package static let drainLock = 208
-    /// Relays that have been handed this end and have not let go.
+    /// Relays that have been handed this end and have not let go, and the names of the first few of them.
     package static let relays = 216
+    package static let relayNames = 220
+    package static let relayNamesKept = 5
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244

@@ -133,7 +133,7 @@ private func leaveListeners() {
 
 /// A relay's stream takes the end's place, under each of its numbers. Where there is no relay to be had, it stays.
 private func withdraw(_ descriptor: Int32, _ word: UInt) {
-    let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+    let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
     guard let stream = handOver(end, descriptor) else { return }
     for number in descriptor..<Int32(programEnd) where entry(number) == word {
         let registrations = registrationsOf(number)

@@ -18,6 +18,11 @@ enum Kind: UInt {
     case carried = 6
     /// What has just been accepted, and is to be the program's in a moment.
     case arriving = 7
+    /// A relay's stream that the program was started with. It becomes the end at its first use (`Inherited.swift`).
+    case relayed = 8
+
+    /// The low bits of an entry that hold it.
+    static let bits: UInt = 15
 }
 
 /// Descriptor number to `pointer | kind`. nil until the process has its first TCP socket, so that a hook
@@ -45,7 +50,10 @@ private enum AcceptWord {
     static let isGivenUp = 28
 }
 
-private var acceptWords: SharedMemory {
+/// Where the lock of `takeUp` lies, in the same words.
+let takeUpLock = 32
+
+var acceptWords: SharedMemory {
     @inline(__always) get { unsafe SharedMemory(sk_process_lock()) }
 }
 
@@ -87,33 +95,40 @@ func arrive(_ accept: () -> Int) -> Int {
     return descriptor
 }
 
-/// For a forked child: whoever was accepting is its parent's.
+/// For a forked child: whoever was accepting is its parent's, and so is who was taking up an end.
 func forgetArrivals() {
     acceptWords.release64(AcceptWord.lock, 0)
+    acceptWords.release64(takeUpLock, 0)
     guard let table = unsafe descriptorTable else { return }
     for number in 0..<programEnd where unsafe table[number].load(ordering: .relaxed) == Kind.arriving.rawValue {
         clearEntry(Int32(number))
     }
 }
 
-@inline(__always) func kind(_ entry: UInt) -> Kind { Kind(rawValue: entry & 7) ?? .none }
+@inline(__always) func kind(_ entry: UInt) -> Kind { Kind(rawValue: entry & Kind.bits) ?? .none }
+
+/// As `entry`, for a call that uses what the number stands for.
+@inline(__always) func used(_ descriptor: Int32) -> UInt {
+    let word = entry(descriptor)
+    return word == Kind.relayed.rawValue ? takeUp(descriptor) : word
+}
 
 @inline(__always) func endpoint(_ descriptor: Int32) -> Endpoint? {
-    let word = entry(descriptor)
-    guard word & 7 == Kind.endpoint.rawValue else { return nil }
-    return unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+    let word = used(descriptor)
+    guard word & Kind.bits == Kind.endpoint.rawValue else { return nil }
+    return unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
 }
 
 @inline(__always) func streamSocket(_ descriptor: Int32) -> UnsafeMutablePointer<StreamSocket>? {
     let word = entry(descriptor)
-    guard word & 7 == Kind.stream.rawValue || word & 7 == Kind.listener.rawValue else { return nil }
-    return unsafe UnsafeMutablePointer(bitPattern: word & ~7)
+    guard word & Kind.bits == Kind.stream.rawValue || word & Kind.bits == Kind.listener.rawValue else { return nil }
+    return unsafe UnsafeMutablePointer(bitPattern: word & ~Kind.bits)
 }
 
 @inline(__always) func epollSet(_ descriptor: Int32) -> UnsafeMutablePointer<EpollSet>? {
     let word = entry(descriptor)
-    guard word & 7 == Kind.epoll.rawValue else { return nil }
-    return unsafe UnsafeMutablePointer(bitPattern: word & ~7)
+    guard word & Kind.bits == Kind.epoll.rawValue else { return nil }
+    return unsafe UnsafeMutablePointer(bitPattern: word & ~Kind.bits)
 }
 
 func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {

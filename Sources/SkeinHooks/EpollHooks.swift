@@ -70,7 +70,7 @@ func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
 @c(epoll_ctl) public func hookEpollControl(
     _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
 ) -> Int32 {
-    let known = entry(target) & 7
+    let known = used(target) & Kind.bits
     guard
         known != 0 && known != Kind.hidden.rawValue && known != Kind.carried.rawValue,
         let set = unsafe epollSet(epoll) ?? adoptSet(epoll, operation, target, event)

@@ -59,10 +59,17 @@ private struct Departures {
         for index in 0..<count where unsafe list[index].word == word && list[index].original >= 0 {
             return unsafe sk_dup3(list[index].number, number, 0) >= 0
         }
-        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!)
+        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
         guard let gate, let stream = handOver(end, number, gate: gate.inner) else { return false }
         defer { _ = sk_close(stream) }
         return sk_dup3(stream, number, 0) >= 0
+    }
+
+    /// The numbers that stand for streams now.
+    var streams: StreamList {
+        var streams = StreamList()
+        for index in 0..<count where unsafe list[index].original >= 0 { unsafe streams.add(list[index].number) }
+        return streams
     }
 
     /// From here on the relay begins when the exec has closed what is close-on-exec.
@@ -75,7 +82,7 @@ private struct Departures {
             if departure.original >= 0 {
                 _ = sk_dup3(departure.original, departure.number, 0)
                 _ = sk_close(departure.original)
-                unsafe setEntry(departure.number, UnsafeRawPointer(bitPattern: departure.word & ~7), .endpoint)
+                unsafe setEntry(departure.number, UnsafeRawPointer(bitPattern: departure.word & ~Kind.bits), .endpoint)
             } else {
                 _ = sk_fcntl(departure.number, F_SETFD, 0)
             }
@@ -99,8 +106,11 @@ private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strin
         }
         left.closeGate()
         unsafe process.table.settleNow(ending: true)
-        let result = unsafe withHeirs(of: program, environment, number: { isInherited($0) ? $0 : -1 }) {
-            heirs, environment in
+        var streams = left.streams
+        streams.addUnused { isInherited($0) ? $0 : -1 }
+        let result = unsafe withHeirs(
+            of: program, environment, streams: streams, number: { isInherited($0) ? $0 : -1 }
+        ) { heirs, environment in
             heirs.setInherited(true)
             let result = unsafe exec(environment)
             heirs.setInherited(false)
@@ -116,7 +126,7 @@ private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strin
 }
 
 private func isLeaving(_ number: Int32) -> Bool {
-    entry(number) & 7 == Kind.endpoint.rawValue && isInherited(number)
+    entry(number) & Kind.bits == Kind.endpoint.rawValue && isInherited(number)
 }
 
 func isInherited(_ descriptor: Int32) -> Bool { sk_fcntl(descriptor, F_GETFD, 0) & 1 == 0 }
@@ -180,18 +190,18 @@ private func spawn(
     defer { unsafe _ = posix_spawn_file_actions_destroy(&own) }
     var room = 0
     for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) { room += 1 }
-    let result = unsafe withScratch(words: room + 1) { memory in
+    let result = unsafe withScratch(words: room * SpawnDepartures.words + 1) { memory in
         var left = unsafe SpawnDepartures(memory, room: room, actions)
         for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) {
             unsafe left.leave(Int32(number), &own)
         }
-        let result = unsafe withHeirs(
-            of: program, environment,
-            number: {
-                let target = unsafe sk_spawn_target(actions, $0)
-                return target >= 0 ? target : isInherited($0) ? $0 : -1
-            }
-        ) { heirs, environment in
+        func inChild(_ number: Int32) -> Int32 {
+            let target = unsafe sk_spawn_target(actions, number)
+            return target >= 0 ? target : isInherited(number) ? number : -1
+        }
+        var streams = left.streams
+        streams.addUnused(number: inChild)
+        let result = unsafe withHeirs(of: program, environment, streams: streams, number: inChild) { heirs, environment in
             heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
             guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
             unsafe left.closeInChild(&own)
@@ -205,7 +215,7 @@ private func spawn(
 
 /// Whether a child gets the end with that number.
 private func isSpawning(_ number: Int32, _ actions: SpawnActions?) -> Bool {
-    guard entry(number) & 7 == Kind.endpoint.rawValue else { return false }
+    guard entry(number) & Kind.bits == Kind.endpoint.rawValue else { return false }
     return unsafe isInherited(number) || sk_spawn_target(actions, number) >= 0
 }
 
@@ -214,9 +224,12 @@ private func isSpawning(_ number: Int32, _ actions: SpawnActions?) -> Bool {
 private struct SpawnDepartures {
     private struct Departure {
         var stream: Int32
+        var number: Int32
         /// A number that exec would have closed; -1 for none.
         var closing: Int32
     }
+    /// What each takes of the memory.
+    static let words = 2
     private let list: UnsafeMutablePointer<Departure>
     private let room: Int
     private var count = 0
@@ -239,9 +252,20 @@ private struct SpawnDepartures {
             return
         }
         let stays = unsafe isInherited(number) || sk_spawn_replaces(actions, number) != 0
-        unsafe list[count] = Departure(stream: stream, closing: stays ? -1 : number)
+        unsafe list[count] = Departure(stream: stream, number: number, closing: stays ? -1 : number)
         count += 1
         unsafe _ = posix_spawn_file_actions_adddup2(&own, stream, number)
+    }
+
+    /// Where the child finds them: as a rule its standard streams, whatever the way there.
+    var streams: StreamList {
+        var streams = StreamList()
+        for index in 0..<count {
+            unsafe streams.add(list[index].number)
+            unsafe streams.add(sk_spawn_target(actions, list[index].number))
+        }
+        if count > 0 { for number: Int32 in 0...2 { streams.add(number) } }
+        return streams
     }
 
     /// Behind the program's own actions.

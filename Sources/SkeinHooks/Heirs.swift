@@ -29,18 +29,19 @@ struct Heirs {
 
 private let variable: StaticString = "SKEIN_LISTENERS="
 
-/// Runs `start` with the hidden listeners to pass on and the environment that names them. `number` says
-/// under which number the new program gets a descriptor, -1 where it doesn't.
+/// Runs `start` with the hidden listeners to pass on and the environment that names them, and the relay's streams.
+/// `number` says under which number the new program gets a descriptor, -1 where it doesn't.
 func withHeirs(
-    of program: Program, _ environment: Strings?, number inNewProgram: (Int32) -> Int32,
+    of program: Program, _ environment: Strings?, streams: StreamList, number inNewProgram: (Int32) -> Int32,
     _ start: (Heirs, Strings?) -> Int32
 ) -> Int32 {
     var heirs = Heirs()
     var list = Text(variable)
     var translates: Bool? = nil
+    if !streams.isEmpty { translates = unsafe program.willTranslate(environment) }
     for number in 0..<programEnd {
         let descriptor = Int32(number)
-        guard entry(descriptor) & 7 == Kind.listener.rawValue, let socket = unsafe streamSocket(descriptor),
+        guard entry(descriptor) & Kind.bits == Kind.listener.rawValue, let socket = unsafe streamSocket(descriptor),
             unsafe !socket.pointee.isSTP
         else { continue }
         let there = inNewProgram(descriptor)
@@ -57,19 +58,37 @@ func withHeirs(
             unsafe leaveToTCP(descriptor, socket)
         }
     }
-    if heirs.count == 0 { return unsafe start(heirs, environment) }
+    guard translates == true else { return unsafe start(heirs, environment) }
+    return unsafe list.withCString { listeners in
+        unsafe streams.text.withCString { streamNumbers in
+            unsafe withEnvironment(
+                environment, heirs.count > 0 ? listeners : nil, streams.isEmpty ? nil : streamNumbers
+            ) { unsafe start(heirs, $0) }
+        }
+    }
+}
+
+/// Runs `body` with a larger environment.
+private func withEnvironment(
+    _ environment: Strings?, _ first: UnsafePointer<CChar>?, _ second: UnsafePointer<CChar>?,
+    _ body: (Strings?) -> Int32
+) -> Int32 {
     var entries = 0
     if let environment = unsafe environment { while unsafe environment[entries] != nil { entries += 1 } }
-    return unsafe list.withCString { text in
-        unsafe Int32(
-            withScratch(words: entries + 2) { memory in
-                let larger = unsafe memory.bindMemory(to: UnsafeMutablePointer<CChar>?.self, capacity: entries + 2)
-                for index in 0..<entries { unsafe larger[index] = unsafe environment![index] }
-                unsafe larger[entries] = unsafe UnsafeMutablePointer(mutating: text)
-                unsafe larger[entries + 1] = nil
-                return unsafe Int(start(heirs, UnsafePointer(larger)))
-            })
-    }
+    return unsafe Int32(
+        withScratch(words: entries + 3) { memory in
+            let larger = unsafe memory.bindMemory(to: UnsafeMutablePointer<CChar>?.self, capacity: entries + 3)
+            var count = 0
+            func add(_ entry: UnsafeMutablePointer<CChar>?) {
+                unsafe larger[count] = unsafe entry
+                count += 1
+            }
+            for index in 0..<entries { unsafe add(environment![index]) }
+            if let first = unsafe first { unsafe add(UnsafeMutablePointer(mutating: first)) }
+            if let second = unsafe second { unsafe add(UnsafeMutablePointer(mutating: second)) }
+            unsafe larger[count] = nil
+            return unsafe Int(body(UnsafePointer(larger)))
+        })
 }
 
 /// The listener goes where the header isn't: whoever holds its hidden one is told by its end.

@@ -45,7 +45,7 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
     var departure = Departure()
     switch kind(word) {
     case .endpoint:
-        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
         unsafe local.pointee.descriptors -= 1
         if unsafe local.pointee.descriptors == 0 {
             if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local, descriptor) }
@@ -62,7 +62,7 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
             unsafe moveRecord(local.pointee.record, descriptor, word)
         }
     case .stream, .listener:
-        let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
+        let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!
         forgetRegistrations(descriptor)
         unsafe socket.pointee.descriptors -= 1
         if unsafe socket.pointee.descriptors == 0 {
@@ -70,12 +70,12 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
         } else if let record = unsafe socket.pointee.record {
             moveRecord(record, descriptor, word)
         }
-    case .carried: unsafe departCarried(UnsafeMutablePointer(bitPattern: word & ~7)!, descriptor, word)
+    case .carried: unsafe departCarried(UnsafeMutablePointer(bitPattern: word & ~Kind.bits)!, descriptor, word)
     case .epoll:
-        let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!
+        let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~Kind.bits)!
         unsafe set.pointee.references -= 1
         if unsafe set.pointee.references == 0 { unsafe forgetSet(set) }
-    case .hidden, .arriving, .none: break
+    case .hidden, .arriving, .relayed, .none: break
     }
     clearEntry(descriptor)
     return departure
@@ -211,11 +211,9 @@ private func moveHiddenAway(_ target: Int32) {
         if unsafe process.spare == target { unsafe process.spare = moved }
     }
     for number in 0..<programEnd {
-        if let end = endpoint(Int32(number)), unsafe end.local.pointee.portHolder == target {
-            unsafe end.local.pointee.portHolder = moved
-        }
-        if let end = endpoint(Int32(number)), unsafe end.local.pointee.urgentSocket == target {
-            unsafe end.local.pointee.urgentSocket = moved
+        if kind(entry(Int32(number))) == .endpoint, let end = endpoint(Int32(number)) {
+            if unsafe end.local.pointee.portHolder == target { unsafe end.local.pointee.portHolder = moved }
+            if unsafe end.local.pointee.urgentSocket == target { unsafe end.local.pointee.urgentSocket = moved }
         }
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
@@ -226,15 +224,16 @@ private func moveHiddenAway(_ target: Int32) {
 }
 
 /// A new number for the same thing.
-private func duplicated(_ descriptor: Int32, _ copy: Int32) {
+func duplicated(_ descriptor: Int32, _ copy: Int32) {
     let word = entry(descriptor)
     guard word != 0 else { return }
-    let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~7)
+    let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~Kind.bits)
     switch kind(word) {
-    case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!.pointee.descriptors += 1
-    case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
-    case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~7)!.pointee.references += 1
-    case .carried: unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~7)!.pointee.descriptors += 1
+    case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
+    case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
+    case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~Kind.bits)!.pointee.references += 1
+    case .carried: unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
+    case .relayed: break
     case .hidden, .arriving, .none: return
     }
     unsafe setEntry(copy, pointer, kind(word))
@@ -447,9 +446,9 @@ private func eachEnd(_ body: (Endpoint) -> Void) {
     guard let table = unsafe descriptorTable else { return }
     for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)
-        guard word & 7 == Kind.endpoint.rawValue else { continue }
+        guard word & Kind.bits == Kind.endpoint.rawValue else { continue }
         var seen = false
-        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
         if unsafe local.pointee.descriptors > 1 {
             for earlier in 0..<number where unsafe table[earlier].load(ordering: .relaxed) == word { seen = true }
         }

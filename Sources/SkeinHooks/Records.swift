@@ -142,22 +142,22 @@ func shareRecords() {
 private func replaceRecord(of word: UInt, _ descriptor: Int32, where isParents: (SharedMemory) -> Bool) {
     switch kind(word) {
     case .endpoint:
-        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~7)!
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
         guard unsafe isParents(local.pointee.record) else { return }
         unsafe local.pointee.record = unsafe process.table.claim()
         unsafe Endpoint(local).describe(local.pointee.descriptor)
     case .stream, .listener:
-        let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~7)!
+        let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!
         guard let record = unsafe socket.pointee.record, isParents(record) else { return }
         unsafe socket.pointee.record = unsafe process.table.claim()
         unsafe socket.pointee.description.descriptor = descriptor
         unsafe process.table.describe(socket.pointee.record!, socket.pointee.description)
     case .carried:
-        let socket = unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~7)!
+        let socket = unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~Kind.bits)!
         guard unsafe isParents(socket.pointee.record) else { return }
         unsafe socket.pointee.record = unsafe process.table.claim()
         unsafe socket.pointee.description.descriptor = descriptor
         unsafe process.table.describe(socket.pointee.record, socket.pointee.description)
-    case .epoll, .hidden, .arriving, .none: break
+    case .epoll, .hidden, .arriving, .relayed, .none: break
     }
 }

@@ -52,11 +52,11 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         // The relay is one more process with this end; counted before it knows.
         end.block.add32(Block.holders, 1)
         end.set(EndFlag.passed)
-        end.beginRelaying()
+        end.beginRelaying(by: link.identity)
         let descriptors: InlineArray<5, Int32> = [descriptor, pair.ours, handOver.pool, handOver.block, gate]
         let sent = send(handOver.message, over: link.channel, descriptors, count: gate < 0 ? 4 : 5)
         if sent == MemoryLayout<HandOver>.size { return pair.theirs }
-        end.endRelaying()
+        end.endRelaying(by: link.identity)
         end.block.subtract32(Block.holders, 1)
         _ = sk_close(pair.theirs)
         guard sent == -Int(EPIPE) || sent == -Int(ECONNRESET) else { return nil }
@@ -178,7 +178,7 @@ private func startRelay() -> RelayLink? {
     if first == 0 {
         if sk_clone_silently() == 0 {
             resetProcessLock()
-            runRelay(channel: pair.0, listener: listener)
+            runRelay(channel: pair.0, listener: listener, identity: identity)
         }
         sk_exit(0)
     }
@@ -199,6 +199,7 @@ private func makeListener() -> (descriptor: Int32, identity: UInt32)? {
     for _ in 0..<4 {
         var identity: UInt32 = 0
         _ = unsafe sk_getrandom(&identity, 4)
+        if identity == 0 { continue }
         var name = relayListenerName(identity)
         if unsafe sk_bind(Int32(made), &name.address, name.length) == 0 && sk_listen(Int32(made), 128) == 0 {
             return (Int32(made), identity)

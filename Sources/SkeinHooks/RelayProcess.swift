@@ -4,7 +4,11 @@ import Synchronization
 // The relay's own process, from its first instruction to its last. Nothing here comes from malloc: it was
 // cloned from a process whose other threads may hold its locks.
 
-func runRelay(channel: Int32, listener: Int32) -> Never {
+/// Whether this process is a relay.
+nonisolated(unsafe) private(set) var isRelay = false
+
+func runRelay(channel: Int32, listener: Int32, identity: UInt32) -> Never {
+    unsafe isRelay = true
     // Nothing else open: it must keep nobody's files or pipes alive.
     let (low, high) = channel < listener ? (channel, listener) : (listener, channel)
     if low > 0 { closeNumbers(0...Int(low) - 1) }
@@ -24,7 +28,7 @@ func runRelay(channel: Int32, listener: Int32) -> Never {
     unsafe process.fixedDescriptorLimit = nil
     if let scratch = unsafe allocate(Scratch.size), case let epoll = hookEpollCreate1(Flag.closeOnExec), epoll >= 0 {
         var relay = unsafe RelayProcess(
-            channel: channel, listener: listener, epoll: epoll, scratch: Scratch(base: scratch))
+            channel: channel, listener: listener, identity: identity, epoll: epoll, scratch: Scratch(base: scratch))
         relay.run()
     }
     sk_exit(0)
@@ -38,6 +42,8 @@ private struct RelayProcess {
     var channel: Int32
     /// For those who have received a stream and want the end itself.
     let listener: Int32
+    /// Its name.
+    let identity: UInt32
     let epoll: Int32
     let scratch: Scratch
     private var first: UnsafeMutablePointer<RelayedEnd>? = nil
@@ -68,9 +74,10 @@ private struct RelayProcess {
     /// Descriptors that an end takes, with those of a message on its way.
     private static let descriptorsEach = 3
 
-    init(channel: Int32, listener: Int32, epoll: Int32, scratch: Scratch) {
+    init(channel: Int32, listener: Int32, identity: UInt32, epoll: Int32, scratch: Scratch) {
         self.channel = channel
         self.listener = listener
+        self.identity = identity
         self.epoll = epoll
         self.scratch = scratch
         watch(channel, pollIn, Source.channel)
@@ -179,7 +186,7 @@ private struct RelayProcess {
 
     /// Lets go of an end. One that isn't complete has cost bytes, and its peer sees a reset.
     private mutating func drop(_ relayed: UnsafeMutablePointer<RelayedEnd>, isComplete: Bool = true) {
-        if isComplete { unsafe relayed.pointee.end.endRelaying() }
+        if isComplete { unsafe relayed.pointee.end.endRelaying(by: identity) }
         if let next = unsafe relayed.pointee.next { unsafe next.pointee.previous = unsafe relayed.pointee.previous }
         if let previous = unsafe relayed.pointee.previous {
             unsafe previous.pointee.next = unsafe relayed.pointee.next
@@ -271,7 +278,7 @@ private struct RelayProcess {
                 _ = sk_close(descriptors[3])
                 add(
                     RelayedEnd(
-                        end, bell: descriptors[0], stream: descriptors[1], cookie: message.stream,
+                        end, bell: descriptors[0], stream: descriptors[1], streamCookie: message.stream,
                         gate: descriptors[4]))
                 continue
             }
@@ -323,6 +330,7 @@ private struct RelayProcess {
     ) {
         // Its maker may have handed it over a moment ago.
         receiveEnds()
+        if wish == .catchUp { return catchUp(shown, visitor) }
         guard let relayed = unsafe find(shown) else { return }
         if wish == .theEnd { return unsafe give(relayed, shown, to: visitor) }
         var answer = unsafe answerOption(wish, option, relayed.pointee.bell)
@@ -347,12 +355,35 @@ private struct RelayProcess {
         _ = send(handOver.message, over: visitor, descriptors, count: 3)
     }
 
+    /// Puts into the ring what programs have written into the streams of an end before somebody else goes on there, and
+    /// takes out what they have read. Answers whether there is something that the ring has no room for.
+    private mutating func catchUp(_ bell: Int32, _ visitor: Int32) {
+        guard let bell = cookie(of: bell) else { return }
+        var leftovers: UInt32 = 0
+        var link = unsafe first
+        while let relayed = unsafe link {
+            unsafe link = unsafe relayed.pointee.next
+            guard unsafe relayed.pointee.bellCookie == bell else { continue }
+            if unsafe relayed.pointee.gate >= 0 {
+                unsafe lookAtGate(relayed)
+            } else {
+                unsafe relayed.pointee.hasBegun = true
+            }
+            // A queue holds less than this many steps move.
+            for _ in 0..<64 where unsafe relayed.pointee.isBehind { unsafe step(relayed) }
+            unsafe step(relayed)
+            if unsafe relayed.pointee.isBehind { leftovers = 1 }
+        }
+        _ = unsafe sk_sendto(
+            visitor, &leftovers, 4, Int32(truncatingIfNeeded: Flag.dontWait | Flag.noSignal), nil, 0)
+    }
+
     private func find(_ shown: Int32) -> UnsafeMutablePointer<RelayedEnd>? {
         guard let cookie = cookie(of: shown) else { return nil }
         // The newest first: an end is asked for right after it has been handed over.
         var link = unsafe first
         while let relayed = unsafe link {
-            if unsafe relayed.pointee.cookie == cookie { return unsafe relayed }
+            if unsafe relayed.pointee.streamCookie == cookie { return unsafe relayed }
             unsafe link = unsafe relayed.pointee.next
         }
         return nil

@@ -1,11 +1,13 @@
 import CSystem
 
-// A relay's stream that reaches a program under Skein: it asks the relay for the end itself, and puts that in
-// the stream's place. Where anything is refused the stream stays, and works as for any other program.
+// What programs under Skein ask of relays. One that has a relay's stream asks for the end itself, and puts that in the
+// stream's place; where anything is refused the stream stays, and works as for any other program. One that holds an end
+// beside a relay asks it to catch up before it goes on there.
 
-/// What a visitor says to a relay, with a stream of that: what it wants of the stream's end.
+/// What a visitor says to a relay, with a stream of that: what it wants of the stream's end. To catch up, with the end
+/// itself.
 struct StreamRequest {
-    enum Wish: UInt32 { case theEnd, getOption, setOption }
+    enum Wish: UInt32 { case theEnd, getOption, setOption, catchUp }
 
     private static let magic: UInt32 = 0x5253_4b53  // "SKSR"
     private var magic = StreamRequest.magic
@@ -52,22 +54,27 @@ func takePassedEnds(_ message: UnsafeMutablePointer<msghdr>) {
     sk_set_errno(savedErrno)
 }
 
-/// Puts the end that a relay's stream stands for in the stream's place.
-private func takeEnd(_ descriptor: Int32) {
-    guard let relayed = relayAddresses(descriptor), let asked = askRelay(relayed.relay, descriptor) else { return }
+/// Puts the end that a relay's stream stands for in the stream's place. False where the stream stays.
+@discardableResult
+func takeEnd(_ descriptor: Int32) -> Bool {
+    guard let relayed = relayAddresses(descriptor), let asked = askRelay(relayed.relay, descriptor) else {
+        return false
+    }
     defer {
         _ = sk_close(asked.bell)
         _ = sk_close(asked.pool)
         _ = sk_close(asked.block)
     }
-    guard let end = adoptEnd(asked.message, pool: asked.pool, block: asked.block) else { return }
+    guard let end = adoptEnd(asked.message, pool: asked.pool, block: asked.block) else { return false }
     let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1
     // Counted while the relay still holds the end, which it does until the stream is closed everywhere.
     end.block.add32(Block.holders, 1)
     guard sk_dup3(asked.bell, descriptor, closeOnExec != 0 ? Flag.closeOnExec : 0) >= 0 else {
-        return end.release(connected: false)
+        end.release(connected: false)
+        return false
     }
     installEndpoint(end, descriptor)
+    return true
 }
 
 /// Asks for the end itself. The message and its descriptors, or nil where there is no answer, or none of use.
@@ -82,24 +89,35 @@ private func visit<Answer>(
     _ relay: UInt32, _ stream: Int32, _ request: StreamRequest, _ receive: (Int32) -> Answer?
 ) -> Answer? {
     // Before anybody is asked: a stream of another user's may say anything in its name.
-    let user = sk_geteuid()
-    guard let maker = peerCredentials(stream), maker.user == user else { return nil }
-    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
-    guard made >= 0 else { return nil }
-    let visitor = Int32(made)
+    guard let maker = peerCredentials(stream), maker.user == sk_geteuid() else { return nil }
+    let visitor = reach(relay)
+    guard visitor >= 0 else { return nil }
     defer { _ = sk_close(visitor) }
+    return ask(visitor, stream, request, receive)
+}
+
+/// A socket on which the relay can be asked, or minus the errno: ECONNREFUSED where there is none of that name.
+private func reach(_ relay: UInt32) -> Int32 {
+    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
+    guard made >= 0 else { return Int32(made) }
+    let visitor = Int32(made)
     var name = relayListenerName(relay)
-    guard unsafe sk_connect(visitor, &name.address, name.length) == 0,
-        let owner = peerCredentials(visitor), owner.user == user
-    else { return nil }
+    var result = unsafe sk_connect(visitor, &name.address, name.length)
+    if result == 0 && peerCredentials(visitor)?.user != sk_geteuid() { result = -Int(EPERM) }
+    if result == 0 { return visitor }
+    _ = sk_close(visitor)
+    return Int32(truncatingIfNeeded: result)
+}
+
+private func ask<Answer>(
+    _ visitor: Int32, _ shown: Int32, _ request: StreamRequest, _ receive: (Int32) -> Answer?
+) -> Answer? {
     var request = request
-    var shown = stream
+    var shown = shown
     let size = MemoryLayout<StreamRequest>.size
-    guard
-        unsafe sk_send_descriptors(
-            visitor, &request, size, &shown, 1, Int32(truncatingIfNeeded: Flag.noSignal)) == size
-    else { return nil }
-    return waitForAnswer(visitor) ? receive(visitor) : nil
+    let sent = unsafe sk_send_descriptors(
+        visitor, &request, size, &shown, 1, Int32(truncatingIfNeeded: Flag.noSignal))
+    return sent == size && waitForAnswer(visitor) ? receive(visitor) : nil
 }
 
 private func waitForAnswer(_ visitor: Int32) -> Bool {
@@ -141,7 +159,7 @@ func getRelayedOption(
 ) -> Int? {
     var request = StreamRequest(.getOption)
     request.option.length = unsafe min(length.pointee, OptionValue.room)
-    guard var answer = ask(relay, stream, request, level, name) else { return nil }
+    guard var answer = askOption(relay, stream, request, level, name) else { return nil }
     if answer.result < 0 { return Int(answer.result) }
     unsafe withUnsafeBytes(of: &answer.bytes) { unsafe _ = memcpy(value, $0.baseAddress!, Int(answer.length)) }
     unsafe length.pointee = answer.length
@@ -160,10 +178,10 @@ func setRelayedOption(
     unsafe withUnsafeMutableBytes(of: &request.option.bytes) {
         unsafe _ = memcpy($0.baseAddress!, value, Int(size))
     }
-    return ask(relay, stream, request, level, name).map { Int($0.result) }
+    return askOption(relay, stream, request, level, name).map { Int($0.result) }
 }
 
-private func ask(
+private func askOption(
     _ relay: UInt32, _ stream: Int32, _ request: StreamRequest, _ level: Int32, _ name: Int32
 ) -> OptionValue? {
     // Who filters its system calls expects none of these.
@@ -189,4 +207,36 @@ func answerOption(_ wish: StreamRequest.Wish, _ asked: OptionValue, _ descriptor
     }
     answer.result = result < 0 ? -sk_errno() : 0
     return answer
+}
+
+// MARK: Ends that a relay holds too
+
+/// A relay that gave no answer: it is stopped, and not asked again.
+nonisolated(unsafe) private var silentRelay: UInt32 = 0
+
+extension Endpoint {
+    /// Has each relay of this end catch up with those who use its streams, so that what they have written and read comes
+    /// before what this process does next. False where the ring had no room for all of it.
+    @inline(never) func letRelaysCatchUp(_ descriptor: Int32) -> Bool {
+        // Who filters its system calls expects none of these.
+        guard block.load32(Block.relays) != 0, unsafe !isRelay && !process.isConfined else { return true }
+        var isThrough = true
+        for index in 0..<Block.relayNamesKept where !catchUp(relay(index), descriptor) { isThrough = false }
+        return isThrough
+    }
+
+    private func catchUp(_ relay: UInt32, _ descriptor: Int32) -> Bool {
+        guard relay != 0, unsafe relay != silentRelay else { return true }
+        let visitor = reach(relay)
+        if visitor == -ECONNREFUSED { forgetRelay(relay) }
+        guard visitor >= 0 else { return true }
+        defer { _ = sk_close(visitor) }
+        let leftovers = ask(visitor, descriptor, StreamRequest(.catchUp)) { visitor -> UInt32? in
+            var leftovers: UInt32 = 0
+            let received = unsafe sk_recvfrom(visitor, &leftovers, 4, Int32(truncatingIfNeeded: Flag.dontWait))
+            return received == 4 ? leftovers : nil
+        }
+        if leftovers == nil { unsafe silentRelay = relay }
+        return leftovers ?? 0 == 0
+    }
 }

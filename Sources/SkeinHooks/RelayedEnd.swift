@@ -9,7 +9,9 @@ struct RelayedEnd {
     let bell: Int32
     let stream: Int32
     /// The kernel's number of the stream's other side, by which who holds it is known.
-    let cookie: UInt64
+    let streamCookie: UInt64
+    /// The same of the end's own socket, by which the other holders of the end know it.
+    let bellCookie: UInt64
     /// Held back until its word has come (`Gate`); -1 for none.
     var gate: Int32
     var hasBegun: Bool
@@ -24,11 +26,12 @@ struct RelayedEnd {
     /// The bell is watched for room in the ring.
     var wantsRoom: Bool { outgoing.count > 0 }
 
-    init(_ end: Endpoint, bell: Int32, stream: Int32, cookie: UInt64, gate: Int32) {
+    init(_ end: Endpoint, bell: Int32, stream: Int32, streamCookie: UInt64, gate: Int32) {
         self.end = end
         self.bell = bell
         self.stream = stream
-        self.cookie = cookie
+        self.streamCookie = streamCookie
+        bellCookie = cookie(of: bell) ?? 0
         self.gate = gate
         hasBegun = gate < 0
         // What is sent out of band stays at its place: the mark is all that tells it from other bytes.
@@ -61,6 +64,13 @@ struct RelayedEnd {
     mutating func settle(unread: Int, _ scratch: Scratch) -> Bool {
         guard outgoing.step(self, scratch) == false, outgoing.count == 0, !incoming.isRefused else { return false }
         return incoming.settle(unread: unread, self)
+    }
+
+    /// Whether something that was written into the stream is not in the ring yet.
+    var isBehind: Bool {
+        guard !isGone, hasBegun else { return false }
+        var unread: Int32 = 0
+        return unsafe outgoing.count > 0 || sk_ioctl(stream, 0x541B /* FIONREAD */, &unread) == 0 && unread > 0
     }
 
     /// Whether the stream's other side is closed everywhere.

@@ -25,7 +25,9 @@ func setUp() {
     unsafe process.spinPolicy = rules.spin.policy
     findRuntimeFolder()
     unsafe rules.enabled = isTranslating()
-    if unsafe rules.enabled { adoptHeirs() }
+    guard unsafe rules.enabled else { return }
+    adoptHeirs()
+    adoptStreams()
 }
 
 /// A program that links libskein.so and runs under the translating header has these hooks twice. Then

@@ -13,7 +13,7 @@ private func leavesSomething() -> Bool {
     forgetReplaced()
     for number in 0..<programEnd {
         let kind = kind(unsafe table[number].load(ordering: .relaxed))
-        if (kind == .endpoint || kind == .listener) && isInherited(Int32(number)) { return true }
+        if (kind == .endpoint || kind == .listener || kind == .relayed) && isInherited(Int32(number)) { return true }
     }
     return false
 }

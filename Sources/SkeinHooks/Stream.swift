@@ -124,7 +124,10 @@ extension Endpoint {
         var done = 0
         var deadline: UInt64 = 0
         while true {
-            if has(EndFlag.taken) { break }
+            if has(EndFlag.taken | EndFlag.passed) {
+                if has(EndFlag.taken) { break }
+                _ = letRelaysCatchUp(descriptor)
+            }
             skipUrgent(peek: flags & Flag.peek != 0)
             done =
                 flags & Flag.peek != 0
@@ -318,7 +321,8 @@ extension Endpoint {
     @inline(__always) private func sendingRefused(_ descriptor: Int32) -> Int32 {
         noticeEnd(descriptor)
         let own = block.load32(Block.flags)
-        if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown | EndFlag.taken) != 0 {
+        if own & (EndFlag.unaccepted | EndFlag.refusesAfterShutdown | EndFlag.taken | EndFlag.passed) != 0 {
+            if own & EndFlag.passed != 0 { _ = letRelaysCatchUp(descriptor) }
             if own & EndFlag.taken != 0 || peerRefuses(own) { return EPIPE }
             if !isAccepted() && !has(EndFlag.hungUp) && block.load32(Block.settings) & EndSetting.queuedConnect == 0 {
                 return own & EndFlag.nonBlocking != 0 ? EAGAIN : ENOTCONN
@@ -368,6 +372,7 @@ extension Endpoint {
         askKernel(descriptor)
         if isClosed() { return -Int(ENOTCONN) }
         if how != 0 {
+            if has(EndFlag.passed) { letRelaysFinish(descriptor) }
             set(EndFlag.writeShut)
             mine.or32(Layout.state, EndState.finished)
             wakeAll(descriptor)
@@ -385,6 +390,15 @@ extension Endpoint {
         if how != 1 { wakeOwnSleepers(descriptor, .reading) }
         if how != 0 { wakeOwnSleepers(descriptor, .writing) }
         return 0
+    }
+
+    /// What a started program has written goes before the end of sending. It is with the relay and the kernel where the
+    /// peer doesn't read; after ten seconds of that it is lost.
+    private func letRelaysFinish(_ descriptor: Int32) {
+        let limit = sk_now() &+ 10_000_000_000
+        while !letRelaysCatchUp(descriptor) && !has(EndFlag.hungUp) && sk_now() < limit {
+            _ = waitUntil(descriptor, reading: false, deadline: min(limit, sk_now() &+ 20_000_000))
+        }
     }
 
     /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes

@@ -9,7 +9,7 @@ let kernelLookInterval: UInt64 = 50_000
 private let always = pollError | pollHangUp
 
 @inline(__always) private func isOurs(_ descriptor: Int32) -> Bool {
-    let kind = entry(descriptor) & 7
+    let kind = used(descriptor) & Kind.bits
     return kind == Kind.endpoint.rawValue || kind == Kind.listener.rawValue || kind == Kind.epoll.rawValue
 }
 
@@ -84,7 +84,7 @@ func withScratch(words: Int, _ body: (UnsafeMutableRawPointer) -> Int) -> Int {
 /// poll(2). `deadline` in nanoseconds of the monotonic clock, `UInt64.max` for none. Count, or minus the errno.
 func pollAll(_ items: UnsafeMutablePointer<pollfd>, _ count: Int, deadline: UInt64, mask: UnsafeRawPointer?) -> Int {
     var room = count
-    for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue { room += 17 }
+    for index in 0..<count where unsafe entry(items[index].fd) & Kind.bits == Kind.listener.rawValue { room += 17 }
     return unsafe withScratch(words: PollWork.words(count: count, room: room)) { memory in
         var work = unsafe PollWork(memory, count: count, room: room)
         return unsafe pollAll(items, count, &work, deadline: deadline, mask: mask)
@@ -207,7 +207,7 @@ private func fill(_ work: inout PollWork, _ items: UnsafeMutablePointer<pollfd>,
             unsafe work.add(items[index].fd, items[index].events, owner: index)
         }
     }
-    for index in 0..<count where unsafe entry(items[index].fd) & 7 == Kind.listener.rawValue {
+    for index in 0..<count where unsafe entry(items[index].fd) & Kind.bits == Kind.listener.rawValue {
         guard let socket = unsafe streamSocket(items[index].fd) else { continue }
         unsafe work.add(socket.pointee.hidden, items[index].events, owner: index)
     }
