@@ -223,6 +223,7 @@ extension Program {
         return isDynamic(Int32(file))
     }
 
+    /// Whether the loader, and with it the header, can reach what the program does.
     private func isDynamic(_ file: Int32) -> Bool {
         var status = stat()
         guard unsafe sk_fstat(file, &status) == 0, status.st_mode & 0o6000 == 0 else { return false }
@@ -234,12 +235,35 @@ extension Program {
             guard unsafe count >= 64 && bytes[0] == 0x7f && bytes[1] == 69 && bytes[4] == 2 else { return false }
             let table = unsafe Int(truncatingIfNeeded: bytes.loadUnaligned(fromByteOffset: 32, as: UInt64.self))
             let size = unsafe Int(bytes.loadUnaligned(fromByteOffset: 54, as: UInt16.self))
+            var hasLoader = false
             for index in unsafe 0..<Int(bytes.loadUnaligned(fromByteOffset: 56, as: UInt16.self)) {
                 let place = table &+ index * size
-                guard place >= 0 && place + 4 <= count else { return false }
-                if unsafe bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self) == 3 /* PT_INTERP */ {
+                guard place >= 0 && place + 40 <= count else { return false }
+                let kind = unsafe bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self)
+                if kind == 3 /* PT_INTERP */ { hasLoader = true }
+                if unsafe kind == 4 /* PT_NOTE */
+                    && isGo(file, notes: bytes.loadUnaligned(fromByteOffset: place + 8, as: Int.self))
+                {
+                    return false
+                }
+            }
+            return hasLoader
+        }
+    }
+
+    /// Go's linker leaves a note of its own. Such a program makes its system calls past the hooks.
+    private func isGo(_ file: Int32, notes offset: Int) -> Bool {
+        var notes = InlineArray<64, UInt64>(repeating: 0)
+        return unsafe withUnsafeMutableBytes(of: &notes) { bytes in
+            let count = unsafe sk_pread(file, bytes.baseAddress!, bytes.count, offset)
+            var place = 0
+            while place + 16 <= count {
+                let name = unsafe Int(bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self))
+                let content = unsafe Int(bytes.loadUnaligned(fromByteOffset: place + 4, as: UInt32.self))
+                if unsafe name == 4 && bytes.loadUnaligned(fromByteOffset: place + 12, as: UInt32.self) == 0x6f47 {
                     return true
                 }
+                place += 12 + (name + 3) & ~3 + (content + 3) & ~3
             }
             return false
         }

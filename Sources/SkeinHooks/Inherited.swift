@@ -1,9 +1,10 @@
 import CSystem
 
 // Connections that a program is started with. Each of them is a relay's stream (`Relay.swift`), which any program can use.
-// SKEIN_STREAMS in its environment lists their numbers, and with its first call that uses one a program under Skein takes
-// the end itself in the stream's place: from then on it shares it in memory with who started it, and their bytes have one
-// order. One that makes its system calls past the hooks keeps the stream.
+// SKEIN_STREAMS in its environment lists their numbers, and a program under Skein takes the end itself in the stream's
+// place: from then on it shares it in memory with who started it, and their bytes have one order. Its standard streams it
+// takes with the first call that uses one, so that it keeps those that it uses past the hooks alone. The others it takes at
+// its start, since it has them by accident as a rule, and as long as a relay has them their use costs whoever started it.
 
 private let variable: StaticString = "SKEIN_STREAMS="
 
@@ -29,7 +30,7 @@ struct StreamList {
     }
 }
 
-/// At the start of a program: remembers which numbers are streams.
+/// At the start of a program.
 func adoptStreams() {
     guard var place = unsafe sk_environment("SKEIN_STREAMS") else { return }
     var number: Int32 = 0
@@ -47,9 +48,10 @@ func adoptStreams() {
         number = 0
     }
     unsafe sk_environment_remove("SKEIN_STREAMS")
+    for number in 3..<max(Int32(programEnd), 3) where entry(number) == Kind.relayed.rawValue { _ = takeUp(number) }
 }
 
-/// The first use of such a number: the end takes the stream's place, under all its numbers. Returns the entry from then on;
+/// The end takes the stream's place, under all its numbers. Returns the entry from then on;
 /// where the relay refuses, the stream is an ordinary socket.
 @inline(never) func takeUp(_ descriptor: Int32) -> UInt {
     let savedErrno = sk_errno()

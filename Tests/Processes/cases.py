@@ -13,6 +13,8 @@ CASES = {}
 
 def case(sentence):
     def register(function):
+        if function.__name__ in CASES:
+            raise AssertionError(f"two cases are named {function.__name__}")
         CASES[function.__name__] = (sentence, function)
         return function
     return register

@@ -23,13 +23,14 @@ import clones  # noqa: E402,F401
 import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
 import filters  # noqa: E402,F401
-import inheriting  # noqa: E402,F401
+import inheriting  # noqa: E402
 import leaving  # noqa: E402,F401
 import limits  # noqa: E402,F401
 import ports  # noqa: E402,F401
 import relays  # noqa: E402,F401
 import relayed  # noqa: E402,F401
 import shells  # noqa: E402,F401
+import turns  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()
 SKEIN = HERE.parents[2] / "build/bin/skein"
@@ -41,7 +42,7 @@ SKEIN = HERE.parents[2] / "build/bin/skein"
 def accident():
     client, server = pair()
     os.set_inheritable(server.fileno(), True)
-    helper = subprocess.Popen(["sleep", "30"], close_fds=False)
+    helper = subprocess.Popen(["sleep", "30"], close_fds=False, env=inheriting.WITHOUT)
     try:
         for number in range(300):
             message = b"%08d" % number * 4
@@ -60,14 +61,15 @@ def accident():
 
 @case("a program that is executed on the connection reads and writes it")
 def intended():
-    client, server = pair()
-    program = subprocess.Popen(["cat"], stdin=server, stdout=server)
-    server.close()
-    data = os.urandom(2_000_000)
-    threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR))).start()
-    expect(exactly(client, len(data)) == data, True, "what came back differs")
-    expect(client.recv(1), b"", "after cat ended")
-    expect(program.wait(WATCHDOG), 0)
+    for environment in (None, inheriting.WITHOUT):
+        client, server = pair()
+        program = subprocess.Popen(["cat"], stdin=server, stdout=server, env=environment)
+        server.close()
+        data = os.urandom(2_000_000)
+        threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR))).start()
+        expect(exactly(client, len(data)) == data, True, "what came back differs")
+        expect(client.recv(1), b"", "after cat ended")
+        expect(program.wait(WATCHDOG), 0)
 
 
 SHOW = """

@@ -254,7 +254,7 @@ def read_to_end(connection):
 @case("a relay that is killed resets its connection")
 def killed():
     client, server = pair()
-    program = execute("stream.send(b'before'); stream.recv(1)", server, os.environ)
+    program = execute("stream.send(b'before'); stream.recv(1)", server, environments()[1])
     expect(exactly(client, 6), b"before")
     [relay] = relays()
     os.kill(relay, signal.SIGKILL)
