@@ -131,6 +131,7 @@ package func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
 }
 
 private let tightLimit = 64
+private let highestHidden = 4096
 
 /// Moves a descriptor above the numbers that the program uses, close-on-exec. Returns the new number or minus the errno.
 package func hide(_ descriptor: Int32) -> Int32 {
@@ -189,7 +190,8 @@ private func decimal(_ text: UnsafeRawPointer) -> Int? {
 
 /// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
 package func hiddenCopy(of descriptor: Int32) -> Int32 {
-    let soft = descriptorLimit()
+    // The kernel's table reaches up to the highest number, and each fork copies it: a megabyte for every 131,072.
+    let soft = min(descriptorLimit(), highestHidden)
     guard soft >= tightLimit else { return -Int32(EMFILE) }
     var base = soft > 512 ? soft - 192 : soft - soft / 4
     while base > 2 {

@@ -29,9 +29,12 @@ enum Kind: UInt {
 /// in any other program costs one load and a branch.
 nonisolated(unsafe) var descriptorTable: UnsafeMutablePointer<Atomic<UInt>>? = nil
 let descriptorTableSize = 1 << 20
-/// Behind the entries: how far up the program's own reach, and how far down from the end the hidden ones.
+/// Behind the entries: how far up the program's own reach, how far down from the end the hidden ones, and how far up
+/// these.
 private let programMark = descriptorTableSize
 private let hiddenMark = descriptorTableSize + 1
+private let hiddenEndMark = descriptorTableSize + 2
+private let marks = 3
 
 @inline(__always) func entry(_ descriptor: Int32) -> UInt {
     guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
@@ -134,11 +137,12 @@ func forgetArrivals() {
 func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {
     guard descriptor >= 0, Int(descriptor) < descriptorTableSize else { return }
     if unsafe descriptorTable == nil {
-        guard let memory = unsafe allocate((descriptorTableSize + 2) * 8) else { return }
-        unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize + 2)
+        guard let memory = unsafe allocate((descriptorTableSize + marks) * 8) else { return }
+        unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize + marks)
     }
     if kind == .hidden {
         unsafe raise(descriptorTable![hiddenMark], to: UInt(descriptorTableSize) - UInt(descriptor))
+        unsafe raise(descriptorTable![hiddenEndMark], to: UInt(descriptor) + 1)
     } else {
         unsafe raise(descriptorTable![programMark], to: UInt(descriptor) + 1)
     }
@@ -155,10 +159,11 @@ var programEnd: Int {
     return unsafe Int(table[programMark].load(ordering: .relaxed))
 }
 
-/// Every hidden entry lies at or above this number.
-var hiddenStart: Int {
-    guard let table = unsafe descriptorTable else { return descriptorTableSize }
-    return unsafe descriptorTableSize - Int(table[hiddenMark].load(ordering: .relaxed))
+/// Every hidden entry lies in here.
+var hiddenNumbers: Range<Int> {
+    guard let table = unsafe descriptorTable else { return descriptorTableSize..<descriptorTableSize }
+    let start = unsafe descriptorTableSize - Int(table[hiddenMark].load(ordering: .relaxed))
+    return unsafe start..<max(Int(table[hiddenEndMark].load(ordering: .relaxed)), start)
 }
 
 func clearEntry(_ descriptor: Int32) {

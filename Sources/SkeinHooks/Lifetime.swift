@@ -151,7 +151,7 @@ private func closeRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int 
         }
     }
     for number in 0..<programEnd { step(number) }
-    for number in max(hiddenStart, programEnd)..<descriptorTableSize { step(number) }
+    for number in hiddenNumbers where number >= programEnd { step(number) }
     return from <= last ? closeOthers(from, last, flags) : 0
 }
 

@@ -436,7 +436,7 @@ private struct DescriptorSets {
     /// kernel's table would be as large as the program's numbers need, were ours not above them.
     private mutating func stopBehindTable() -> Bool {
         var size = 64
-        for descriptor in 0..<min(count, hiddenStart) where sk_fcntl(Int32(descriptor), F_GETFD, 0) >= 0 {
+        for descriptor in 0..<min(count, hiddenNumbers.lowerBound) where sk_fcntl(Int32(descriptor), F_GETFD, 0) >= 0 {
             while size <= descriptor { size = max(size * 2, 256) }
         }
         guard size < count else { return false }
