@@ -116,8 +116,12 @@ func forgetArrivals() {
     return word == Kind.relayed.rawValue ? takeUp(descriptor) : word
 }
 
-@inline(__always) func endpoint(_ descriptor: Int32) -> Endpoint? {
-    let word = used(descriptor)
+@inline(__always) func endpoint(_ descriptor: Int32) -> Endpoint? { endpoint(of: used(descriptor)) }
+
+/// As `endpoint`, for a question that a relay's stream can answer too.
+func knownEndpoint(_ descriptor: Int32) -> Endpoint? { endpoint(of: entry(descriptor)) }
+
+@inline(__always) private func endpoint(of word: UInt) -> Endpoint? {
     guard word & Kind.bits == Kind.endpoint.rawValue else { return nil }
     return unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
 }

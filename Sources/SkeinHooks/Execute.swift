@@ -201,7 +201,8 @@ private func spawn(
         }
         var streams = left.streams
         streams.addUnused(number: inChild)
-        let result = unsafe withHeirs(of: program, environment, streams: streams, number: inChild) { heirs, environment in
+        let result = unsafe withHeirs(of: program, environment, streams: streams, number: inChild) {
+            heirs, environment in
             heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
             guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
             unsafe left.closeInChild(&own)

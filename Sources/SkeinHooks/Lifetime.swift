@@ -211,7 +211,7 @@ private func moveHiddenAway(_ target: Int32) {
         if unsafe process.spare == target { unsafe process.spare = moved }
     }
     for number in 0..<programEnd {
-        if kind(entry(Int32(number))) == .endpoint, let end = endpoint(Int32(number)) {
+        if let end = knownEndpoint(Int32(number)) {
             if unsafe end.local.pointee.portHolder == target { unsafe end.local.pointee.portHolder = moved }
             if unsafe end.local.pointee.urgentSocket == target { unsafe end.local.pointee.urgentSocket = moved }
         }
@@ -230,7 +230,8 @@ func duplicated(_ descriptor: Int32, _ copy: Int32) {
     let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~Kind.bits)
     switch kind(word) {
     case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
-    case .stream, .listener: unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
+    case .stream, .listener:
+        unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
     case .epoll: unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~Kind.bits)!.pointee.references += 1
     case .carried: unsafe UnsafeMutablePointer<CarriedSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1
     case .relayed: break

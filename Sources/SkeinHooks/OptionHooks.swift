@@ -194,7 +194,7 @@ private func withTCPSocket<Result>(like end: Endpoint, _ ask: (Int32) -> Result)
     _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeMutableRawPointer?,
     _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let end = endpoint(descriptor), let value = unsafe value, let length = unsafe length else {
+    guard let end = knownEndpoint(descriptor), let value = unsafe value, let length = unsafe length else {
         return unsafe getKernelOption(descriptor, level, name, value, length)
     }
     if unsafe length.pointee > UInt32(Int32.max) { return Int32(finish(-Int(EINVAL))) }

@@ -15,7 +15,7 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
 @c(getsockname) public func hookGetSocketName(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let end = endpoint(descriptor) else {
+    guard let end = knownEndpoint(descriptor) else {
         let room = unsafe length?.pointee ?? 0
         let result = unsafe real.getsockname!(descriptor, address, length)
         if unsafe result == 0 && isUnix(address, room), let relayed = relayAddresses(descriptor) {
@@ -34,7 +34,7 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
 @c(getpeername) public func hookGetPeerName(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?
 ) -> Int32 {
-    guard let end = endpoint(descriptor) else {
+    guard let end = knownEndpoint(descriptor) else {
         let room = unsafe length?.pointee ?? 0
         let result = unsafe real.getpeername!(descriptor, address, length)
         if unsafe result == 0 && isUnix(address, room), let relayed = relayAddresses(descriptor) {
