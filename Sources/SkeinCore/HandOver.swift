@@ -40,10 +40,13 @@ extension Endpoint {
 }
 
 extension Endpoint {
-    /// The end goes to the relay of that name.
-    package func beginRelaying(by relay: UInt32) {
+    /// The end goes to the relay of that name and user.
+    package func beginRelaying(by relay: UInt32, of user: UInt32) {
         block.add32(Block.relays, 1)
-        for index in 0..<Block.relayNamesKept where nameRelay(index, 0, relay) { break }
+        for index in 0..<Block.relayNamesKept where nameRelay(index, 0, relay) {
+            block.store32(Block.relayUsers + index * 4, user)
+            break
+        }
         mine.or32(Layout.state, EndState.relayed)
     }
 
@@ -56,8 +59,10 @@ extension Endpoint {
         if block.load32(Block.relays) != 0 { mine.or32(Layout.state, EndState.relayed) }
     }
 
-    /// The name of one that has it; 0 for none.
-    package func relay(_ index: Int) -> UInt32 { block.load32(Block.relayNames + index * 4) }
+    /// The name of one that has it, 0 for none, and whose process that is.
+    package func relay(_ index: Int) -> (name: UInt32, user: UInt32) {
+        (block.load32(Block.relayNames + index * 4), block.load32(Block.relayUsers + index * 4))
+    }
 
     /// Nobody answers to that name.
     package func forgetRelay(_ relay: UInt32) {

@@ -72,7 +72,7 @@ package enum EndState {
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.
 package enum Block {
-    package static let size = 256
+    package static let size = 320
     package static let readLock = 0
     package static let writeLock = 8
     package static let readKind = 16
@@ -105,10 +105,11 @@ package enum Block {
     package static let peerLimit = 204
     /// Held while somebody looks whether a bell says anything, and takes it out.
     package static let drainLock = 208
-    /// Relays that have been handed this end and have not let go, and the names of the first few of them.
+    /// Relays that have been handed this end and have not let go; the names of the first few of them, and whose they are.
     package static let relays = 216
-    package static let relayNames = 220
-    package static let relayNamesKept = 5
+    package static let relayNames = 256
+    package static let relayUsers = 288
+    package static let relayNamesKept = 8
     /// What STPsetopt sets, four bytes each: milliseconds, milliseconds, bits of `EndSetting`.
     package static let closeLimit = 240
     package static let giftLimit = 244

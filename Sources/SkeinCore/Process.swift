@@ -130,7 +130,8 @@ package func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
     unsafe map(size: bytes, shared: false)
 }
 
-private let tightLimit = 64
+/// With fewer descriptors than these a process has none of ours.
+package let tightLimit = 64
 private let highestHidden = 4096
 
 /// Moves a descriptor above the numbers that the program uses, close-on-exec. Returns the new number or minus the errno.

@@ -102,6 +102,11 @@ func confine(_ filter: SystemCallFilter) {
 /// Whether there may be something to hand to a relay: now, or once it has been set up.
 private func mayHaveConnections(behind filter: SystemCallFilter) -> Bool {
     if unsafe rules.enabled && process.maySetUp && filter.allowsSetUp { return true }
+    return hasConnections()
+}
+
+/// Whether there are connections or listeners.
+func hasConnections() -> Bool {
     for number in 0..<Int32(programEnd) {
         let kind = kind(entry(number))
         if kind == .endpoint || kind == .listener { return true }
@@ -110,7 +115,7 @@ private func mayHaveConnections(behind filter: SystemCallFilter) -> Bool {
 }
 
 /// Everything is the kernel's from now on: connections go on through relays, whose streams are ordinary sockets.
-private func withdraw() {
+func withdraw() {
     unsafe rules.enabled = false
     unsafe process.maySetUp = false
     leaveListeners()

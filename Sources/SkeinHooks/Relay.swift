@@ -12,8 +12,9 @@ struct RelayLink {
     var channel: Int32 = -1
     /// The kernel's number of the channel's socket: a program may have closed the number past the hooks.
     var socket: UInt64 = 0
-    /// Names the relay's listener.
+    /// Names the relay's listener, and whose process it is.
     var identity: UInt32 = 0
+    var user: UInt32 = 0
 
     mutating func moved(_ from: Int32, to: Int32) {
         if channel == from { channel = to }
@@ -52,7 +53,7 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         // The relay is one more process with this end; counted before it knows.
         end.block.add32(Block.holders, 1)
         end.set(EndFlag.passed)
-        end.beginRelaying(by: link.identity)
+        end.beginRelaying(by: link.identity, of: link.user)
         let descriptors: InlineArray<5, Int32> = [descriptor, pair.ours, handOver.pool, handOver.block, gate]
         let sent = send(handOver.message, over: link.channel, descriptors, count: gate < 0 ? 4 : 5)
         if sent == MemoryLayout<HandOver>.size { return pair.theirs }
@@ -190,7 +191,7 @@ private func startRelay() -> RelayLink? {
         return nil
     }
     setEntry(channel, nil, .hidden)
-    return RelayLink(channel: channel, socket: cookie, identity: identity)
+    return RelayLink(channel: channel, socket: cookie, identity: identity, user: sk_geteuid())
 }
 
 private func makeListener() -> (descriptor: Int32, identity: UInt32)? {

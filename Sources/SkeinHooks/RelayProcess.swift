@@ -296,7 +296,9 @@ private struct RelayProcess {
             let accepted = sk_accept4(listener, nil, nil, Flag.closeOnExec | Flag.nonBlock)
             guard accepted >= 0 else { return }
             let visitor = Int32(accepted)
-            guard let peer = peerCredentials(visitor), unsafe peer.user == process.effectiveUser else {
+            // Root has children that became another user, and goes on beside them.
+            guard let peer = peerCredentials(visitor), unsafe peer.user == process.effectiveUser || peer.user == 0
+            else {
                 _ = sk_close(visitor)
                 continue
             }

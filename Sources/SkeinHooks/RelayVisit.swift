@@ -90,20 +90,20 @@ private func visit<Answer>(
 ) -> Answer? {
     // Before anybody is asked: a stream of another user's may say anything in its name.
     guard let maker = peerCredentials(stream), maker.user == sk_geteuid() else { return nil }
-    let visitor = reach(relay)
+    let visitor = reach(relay, of: sk_geteuid())
     guard visitor >= 0 else { return nil }
     defer { _ = sk_close(visitor) }
     return ask(visitor, stream, request, receive)
 }
 
-/// A socket on which the relay can be asked, or minus the errno: ECONNREFUSED where there is none of that name.
-private func reach(_ relay: UInt32) -> Int32 {
+/// A socket on which that user's relay can be asked, or minus the errno: ECONNREFUSED where there is none of that name.
+private func reach(_ relay: UInt32, of user: UInt32) -> Int32 {
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock, 0)
     guard made >= 0 else { return Int32(made) }
     let visitor = Int32(made)
     var name = relayListenerName(relay)
     var result = unsafe sk_connect(visitor, &name.address, name.length)
-    if result == 0 && peerCredentials(visitor)?.user != sk_geteuid() { result = -Int(EPERM) }
+    if result == 0 && peerCredentials(visitor)?.user != user { result = -Int(EPERM) }
     if result == 0 { return visitor }
     _ = sk_close(visitor)
     return Int32(truncatingIfNeeded: result)
@@ -225,10 +225,10 @@ extension Endpoint {
         return isThrough
     }
 
-    private func catchUp(_ relay: UInt32, _ descriptor: Int32) -> Bool {
-        guard relay != 0, unsafe relay != silentRelay else { return true }
-        let visitor = reach(relay)
-        if visitor == -ECONNREFUSED { forgetRelay(relay) }
+    private func catchUp(_ relay: (name: UInt32, user: UInt32), _ descriptor: Int32) -> Bool {
+        guard relay.name != 0, unsafe relay.name != silentRelay else { return true }
+        let visitor = reach(relay.name, of: relay.user)
+        if visitor == -ECONNREFUSED { forgetRelay(relay.name) }
         guard visitor >= 0 else { return true }
         defer { _ = sk_close(visitor) }
         let leftovers = ask(visitor, descriptor, StreamRequest(.catchUp)) { visitor -> UInt32? in
@@ -236,7 +236,7 @@ extension Endpoint {
             let received = unsafe sk_recvfrom(visitor, &leftovers, 4, Int32(truncatingIfNeeded: Flag.dontWait))
             return received == 4 ? leftovers : nil
         }
-        if leftovers == nil { unsafe silentRelay = relay }
+        if leftovers == nil { unsafe silentRelay = relay.name }
         return leftovers ?? 0 == 0
     }
 }
