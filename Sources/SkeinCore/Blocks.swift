@@ -44,17 +44,30 @@ package struct BlockArenas {
     /// Arenas of others that no end of this process needs at the moment, kept for the next end.
     private static let idleKept = 8
 
+    /// Fresh memory was to be had but for a descriptor.
+    package private(set) var lacksDescriptor = false
+
     package init() {}
+
+    /// Has a block ready for the next `take`; false where a descriptor is missing for that.
+    package mutating func prepare() -> Bool {
+        leaveToParent()
+        return unsafe free != nil || left > 0 || grow() || !lacksDescriptor
+    }
+
+    /// What this process has not taken itself is not its own.
+    private mutating func leaveToParent() {
+        let me = unsafe process.descent
+        if owner == me { return }
+        owner = me
+        unsafe next = nil
+        left = 0
+        unsafe free = nil
+    }
 
     /// A zeroed block; nil when no memory can be had.
     package mutating func take() -> SharedMemory? {
-        let me = unsafe process.descent
-        if owner != me {
-            owner = me
-            unsafe next = nil
-            left = 0
-            unsafe free = nil
-        }
+        leaveToParent()
         if let block = unsafe free {
             unsafe free = unsafe block.load(as: UnsafeMutableRawPointer?.self)
             unsafe memset(block, 0, Block.size)
@@ -72,6 +85,7 @@ package struct BlockArenas {
         for index in 0..<count where unsafe arenas![index].owner == owner { unsafe live += arenas![index].live }
         let blocks = min(max(live, BlockArenas.fewestBlocks), BlockArenas.mostBlocks)
         let descriptor = makeSealedMemory(size: blocks * Block.size)
+        lacksDescriptor = descriptor == -EMFILE
         guard descriptor >= 0 else { return false }
         guard let index = add(descriptor, size: blocks * Block.size) else {
             _ = sk_close(descriptor)

@@ -190,78 +190,8 @@ package enum Greeting {
     case forwarded(Int32, since: UInt32)
 }
 
-/// Takes up the client whose connection to the hidden listener was accepted as `descriptor`. One that another process
-/// has put back takes the number and the flags of what it came through; that may have been put back as well.
-package func acceptEnd(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
-    var since: UInt32 = 0
-    for _ in 0..<16 {
-        switch readHello(descriptor, hidden: hidden, bound: bound) {
-        case .again: return .again(since: since)
-        case .forwarded(let client, let missed):
-            if since == 0 { since = missed }
-            guard takePlace(of: descriptor, client) else { return .refused }
-        case let greeting: return greeting
-        }
-    }
-    return .refused
-}
-
-private func takePlace(of descriptor: Int32, _ client: Int32) -> Bool {
-    defer { _ = sk_close(client) }
-    let closesOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
-    let status = sk_fcntl(descriptor, F_GETFL, 0)
-    guard sk_dup3(client, descriptor, closesOnExec ? Flag.closeOnExec : 0) >= 0 else { return false }
-    _ = sk_fcntl(descriptor, F_SETFL, status)
-    return true
-}
-
-/// A client that was taken out of the common queue before its hello had come goes back there, at the end: whoever
-/// holds the listener may serve it then. False where there is no way back.
-package func putBack(_ client: Int32, to hidden: Int32, since: UInt32) -> Bool {
-    let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
-    guard made >= 0 else { return false }
-    defer { _ = sk_close(Int32(made)) }
-    return putBack(client, to: hidden, since: since, through: Int32(made))
-}
-
-/// As above where no descriptor is free: by the spare one. Another thread may have that just now.
-package func putBackBySpare(_ client: Int32, to hidden: Int32) {
-    for _ in 0..<100 {
-        let spare = withProcessLock { unsafe process.giveUpSpare() }
-        if spare >= 0 {
-            _ = putBack(client, to: hidden, since: 0, through: spare)
-            _ = sk_close(spare)
-            return
-        }
-        letOthersRun()
-        _ = withProcessLock { unsafe process.keepSpare() }
-    }
-}
-
-private func putBack(_ client: Int32, to hidden: Int32, since: UInt32, through made: Int32) -> Bool {
-    var name = sockaddr_un()
-    var length = UInt32(MemoryLayout<sockaddr_un>.size)
-    guard unsafe sk_getsockname(hidden, &name, &length) == 0 else { return false }
-    var connected = unsafe sk_connect(made, &name, length)
-    if connected == -Int(EAGAIN) {
-        // Others have filled the queue meanwhile; who was in it already has a place beyond its end.
-        _ = sk_listen(hidden, 4096)
-        connected = unsafe sk_connect(made, &name, length)
-    }
-    guard connected == 0 else { return false }
-    var hello = Hello()
-    hello.magic = Hello.forwarded
-    hello.generation = since
-    var passed = (client, hidden)
-    return unsafe withUnsafeBytes(of: &passed) {
-        unsafe sk_send_descriptors(
-            made, &hello, MemoryLayout<Hello>.size, $0.baseAddress!.assumingMemoryBound(to: Int32.self), 2,
-            Int32(truncatingIfNeeded: Flag.noSignal))
-    } == MemoryLayout<Hello>.size
-}
-
-/// Reads the first packet, and the descriptors with it. It stays in the queue until the descriptors are here.
-private func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
+/// Reads the first packet, and the descriptors with it. It stays in the queue until there is room for all of it.
+func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
     var hello = Hello()
     var passed: (memory: Int32, other: Int32) = (-1, -1)
     defer {
@@ -276,8 +206,17 @@ private func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Gr
     }
     if received == -Int(EAGAIN) { return .again(since: 0) }
     if received > 0 && count < 0 { return .full }
+    let greeting = understand(hello, received, &passed, from: descriptor, hidden: hidden, bound: bound)
+    if case .full = greeting { return .full }
     var none: UInt8 = 0
     _ = unsafe sk_recvfrom(descriptor, &none, 1, Int32(truncatingIfNeeded: Flag.dontWait))
+    return greeting
+}
+
+private func understand(
+    _ hello: Hello, _ received: Int, _ passed: inout (memory: Int32, other: Int32), from descriptor: Int32,
+    hidden: Int32, bound: Address
+) -> Greeting {
     guard received == MemoryLayout<Hello>.size, passed.memory >= 0, hello.version == Layout.version else {
         return .refused
     }
@@ -304,7 +243,9 @@ private func takeUp(
     guard let peer = peerCredentials(descriptor) else { return .refused }
     let mayUsePort =
         hello.client.port >= 1024 || peer.user == 0 || isBound(proof, to: hello.client, inNetworkOf: descriptor)
-    guard mayUsePort, addressesAreHonest(hello, bound: bound) else { return .refused }
+    guard mayUsePort else { return .refused }
+    guard let areHonest = addressesAreHonest(hello, bound: bound) else { return .full }
+    guard areHonest else { return .refused }
     let made = withProcessLock { () -> Greeting in
         takeUp(memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
     }
@@ -328,16 +269,17 @@ package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt
     case .noMemory: break
     case .pool(let pool):
         let place = PoolSet.Place(pool: pool, slot: slot, generation: generation)
-        guard let endpoint = makeEndpoint(place, end: end) else { break }
         unsafe process.pools.use(pool)
-        return .endpoint(endpoint)
+        if let endpoint = makeEndpoint(place, end: end) { return .endpoint(endpoint) }
+        if unsafe process.blocks.lacksDescriptor { return .full }
     }
     guard unsafe process.pools.spendReserve() else { return .noMemory }
     return takeUp(memory, user: user, slot: slot, generation: generation, end: end)
 }
 
-/// A client says itself whom it dialled and from where: believed only as far as TCP would allow it.
-private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool {
+/// A client says itself whom it dialled and from where: believed only as far as TCP would allow it. nil where no
+/// descriptor is free to ask the kernel.
+private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool? {
     if bound.isSTP { return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP }
     let dialled = hello.dialled.unmapped()
     let listening = bound.unmapped()
@@ -345,7 +287,7 @@ private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool {
     if bound.isIPv4 && !dialled.isIPv4 { return false }
     let client = hello.client.unmapped()
     guard client.sameHost(as: dialled) || client.sameHost(as: dialled.source()) else { return false }
-    if listening.isAny { return isLocal(dialled) }
+    if listening.isAny { return mayBind(dialled) }
     return listening.sameHost(as: dialled)
 }
 
@@ -365,16 +307,20 @@ private func isBound(_ socket: Int32, to client: Address, inNetworkOf other: Int
     return own.port == client.port && (own.isAny || client.isSTP || own.unmapped().sameHost(as: client.unmapped()))
 }
 
-/// Call under the process lock. Where there is no memory the place is given up again.
+/// Call under the process lock, with a use of the pool counted. Where there is no memory the place is given up again.
 package func makeEndpoint(_ place: PoolSet.Place, end: Int) -> Endpoint? {
-    guard let block = unsafe process.blocks.take() else {
-        unsafe process.pools.release(
-            place.pool, slot: place.slot, end: end, generation: place.generation, reusable: false)
-        return nil
+    let block = unsafe process.blocks.take()
+    if let block, let made = makeEndpoint(place, end: end, block: block) {
+        block.store32(Block.holders, 1)
+        return made
     }
-    guard let made = makeEndpoint(place, end: end, block: block) else { return nil }
-    block.store32(Block.holders, 1)
-    return made
+    if let block {
+        unsafe process.blocks.release(block)
+        unsafe process.blocks.give(block)
+    }
+    unsafe process.pools.release(
+        place.pool, slot: place.slot, end: end, generation: place.generation, reusable: false)
+    return nil
 }
 
 /// The end with that private block. Call under the process lock.

@@ -148,12 +148,17 @@ package func boundAddress(_ descriptor: Int32) -> Address? {
     }
 }
 
-/// Whether an address is one of this host: the kernel lets a socket bind it. Loopback needs no question.
-package func isLocal(_ address: Address) -> Bool {
+/// Whether an address is one of this host.
+package func isLocal(_ address: Address) -> Bool { mayBind(address) ?? false }
+
+/// Whether the kernel lets a socket bind the address, as it does with those of this host; nil where no descriptor is
+/// free to ask it. Loopback needs no question.
+func mayBind(_ address: Address) -> Bool? {
     let target = address.unmapped()
     if target.isLoopback { return true }
     if target.isAny { return false }
     let opened = sk_socket(Int32(target.family), 2 | Flag.closeOnExec /* SOCK_DGRAM */, 0)
+    if opened == -Int(EMFILE) { return nil }
     guard opened >= 0 else { return false }
     defer { _ = sk_close(Int32(opened)) }
     var probe = target

@@ -38,30 +38,11 @@ package struct ProcessState {
     package var fixedDescriptorLimit: Int? = nil
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
     package var lastKernelLook: UInt64 = 0
-    /// An unconnected socket, to put a client back with when every other number is taken; -1 for none.
-    package var spare: Int32 = -1
+    package var spares = Spares()
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
     /// a program that closes everything away from it.
     package var noteHidden: (@convention(c) (Int32, Bool) -> Void)? = nil
     package init() {}
-
-    /// For who listens. False where every number is taken. Call under the process lock, as `giveUpSpare`.
-    package mutating func keepSpare() -> Bool {
-        if spare >= 0 { return true }
-        let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
-        if made < 0 { return made != -Int(EMFILE) }
-        spare = hide(Int32(made))
-        guard spare >= 0 else { return spare != -EMFILE || descriptorLimit() < tightLimit }
-        noteHidden?(spare, true)
-        return true
-    }
-
-    /// Returns it, for use and to be closed then; -1 for none.
-    package mutating func giveUpSpare() -> Int32 {
-        defer { spare = -1 }
-        if spare >= 0 { noteHidden?(spare, false) }
-        return spare
-    }
 }
 
 nonisolated(unsafe) package var process = ProcessState()
@@ -130,7 +111,7 @@ package func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
     unsafe map(size: bytes, shared: false)
 }
 
-/// With fewer descriptors than these a process has none of ours.
+/// With fewer descriptors a program may count on every one of its numbers.
 package let tightLimit = 64
 private let highestHidden = 4096
 
@@ -189,7 +170,7 @@ private func decimal(_ text: UnsafeRawPointer) -> Int? {
     return value
 }
 
-/// EMFILE also where the program's limit is so low that it may count on every one of its numbers.
+/// EMFILE also where the program's limit is a tight one.
 package func hiddenCopy(of descriptor: Int32) -> Int32 {
     // The kernel's table reaches up to the highest number, and each fork copies it: a megabyte for every 131,072.
     let soft = min(descriptorLimit(), highestHidden)

@@ -121,12 +121,14 @@ private func acceptFromMemory(
     _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
     let hidden = unsafe socket.pointee.hidden
+    defer { if unsafe process.spares.wantCare { withProcessLock { unsafe process.spares.careFor() } } }
     var late = 0
     for _ in 0..<strangersAtOnce {
         var greeting = Greeting.refused
         let accepted = arrive {
             // A client that has been accepted must be served, or be put back.
-            guard withProcessLock({ unsafe process.keepSpare() }) else { return -Int(EMFILE) }
+            let isReady = withProcessLock { unsafe process.spares.keep(lending: true) && process.blocks.prepare() }
+            guard isReady else { return -Int(EMFILE) }
             let accepted = sk_accept4(hidden, nil, nil, flags)
             if accepted >= 0 {
                 greeting = unsafe acceptEnd(Int32(accepted), hidden: hidden, bound: socket.pointee.bound4or6)
@@ -143,7 +145,6 @@ private func acceptFromMemory(
             return unsafe finishAccept(end, descriptor, socket, address, length, flags)
         }
         if case .again = greeting { late += 1 }
-        if case .full = greeting { putBackBySpare(descriptor, to: hidden) }
         clearEntry(descriptor)
         _ = sk_close(descriptor)
         if case .full = greeting { return -Int(EMFILE) }

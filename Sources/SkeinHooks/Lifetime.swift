@@ -208,7 +208,7 @@ private func moveHiddenAway(_ target: Int32) {
         unsafe process.blocks.moved(target, to: moved)
         unsafe process.table.moved(target, to: moved)
         unsafe relayLink.moved(target, to: moved)
-        if unsafe process.spare == target { unsafe process.spare = moved }
+        unsafe process.spares.moved(target, to: moved)
     }
     for number in 0..<programEnd {
         if let end = knownEndpoint(Int32(number)) {

@@ -83,7 +83,7 @@ func beginTranslating(
 ) {
     withProcessLock {
         unsafe process.pools.keepReserve()
-        _ = unsafe process.keepSpare()
+        _ = unsafe process.spares.keep(lending: false)
     }
     // Accept must never block in the kernel on one queue while the other has a connection.
     _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))

@@ -1,8 +1,6 @@
 """What becomes of clients that have connected when a process leaves the listener, or leaves it to TCP."""
 
-import errno
 import os
-import resource
 import select
 import signal
 import socket
@@ -172,31 +170,6 @@ def threads():
     while len(served) < 600 and time.monotonic() < end:
         time.sleep(0.01)
     expect(len(served), 600, "clients served")
-
-
-@case("at its limit of descriptors a server leaves clients in the queue, and then serves them")
-def at_limit():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
-        clients = [socket.create_connection(listener.getsockname(), timeout=WATCHDOG) for _ in range(120)]
-        expect(b"".join(exactly(client, 3) for client in clients), b"yes" * 120)
-        os._exit(0)
-    served = 0
-    held = []
-    listener.settimeout(WATCHDOG)
-    while served < 120:
-        try:
-            held.append(listener.accept()[0])
-            held[-1].sendall(b"yes")
-            served += 1
-        except OSError as error:
-            expect(error.errno, errno.EMFILE)
-            assert held, "no descriptor was free at the beginning"
-            held = []
-    expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
 
 
 @case("clients in a listener's queue are served when it goes to a program that has no header")

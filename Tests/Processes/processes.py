@@ -19,6 +19,7 @@ import time
 sys.dont_write_bytecode = True
 from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
+import at_the_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
 import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
