@@ -32,8 +32,9 @@ private struct Arena {
 package struct BlockArenas {
     private var arenas: UnsafeMutablePointer<Arena>?
     private var count = 0
+    /// Blocks that nobody has had: from here to there. nil first, for none.
     private var next: UnsafeMutableRawPointer?
-    private var left = 0
+    private var end: UnsafeMutableRawPointer?
     private var owner: UInt32 = 0
     /// Free blocks, linked through their first word.
     private var free: UnsafeMutableRawPointer?
@@ -52,7 +53,7 @@ package struct BlockArenas {
     /// Has a block ready for the next `take`; false where a descriptor is missing for that.
     package mutating func prepare() -> Bool {
         leaveToParent()
-        return unsafe free != nil || left > 0 || grow() || !lacksDescriptor
+        return unsafe free != nil || hasFresh || grow() || !lacksDescriptor
     }
 
     /// What this process has not taken itself is not its own.
@@ -61,9 +62,11 @@ package struct BlockArenas {
         if owner == me { return }
         owner = me
         unsafe next = nil
-        left = 0
+        unsafe end = nil
         unsafe free = nil
     }
+
+    private var hasFresh: Bool { unsafe next != nil && next != end }
 
     /// A zeroed block; nil when no memory can be had.
     package mutating func take() -> SharedMemory? {
@@ -73,10 +76,9 @@ package struct BlockArenas {
             unsafe memset(block, 0, Block.size)
             return use(unsafe SharedMemory(unsafe block))
         }
-        if left == 0 && !grow() { return nil }
+        if !hasFresh && !grow() { return nil }
         let block = unsafe next!
         unsafe next = unsafe block.advanced(by: Block.size)
-        left -= 1
         return use(unsafe SharedMemory(unsafe block))
     }
 
@@ -92,8 +94,13 @@ package struct BlockArenas {
             return false
         }
         unsafe arenas![index].owner = owner
-        unsafe next = unsafe arenas![index].base
-        left = blocks
+        let base = unsafe arenas![index].base!
+        // In this order: a signal handler may leave by longjmp at any time.
+        unsafe next = nil
+        fullFence()
+        unsafe end = unsafe base.advanced(by: blocks * Block.size)
+        fullFence()
+        unsafe next = unsafe base
         return true
     }
 

@@ -42,6 +42,14 @@ package struct Lock {
         if memory.load32(offset + 4) == generation { memory.release32(offset, 0) }
     }
 
+    /// For a thread that leaves by longjmp whatever it is doing under the lock. False where it doesn't have it.
+    package func abandon() -> Bool {
+        guard memory.load32(offset) == UInt32(truncatingIfNeeded: sk_thread_id()) else { return false }
+        memory.add32(offset + 4, 1)
+        memory.release32(offset, 0)
+        return true
+    }
+
     @inline(never) private func acquireSlowly(_ me: UInt32) {
         var round = 0
         while true {

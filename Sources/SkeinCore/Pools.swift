@@ -140,7 +140,7 @@ package struct PoolSet {
         unsafe pool.base = unsafe base
         unsafe pool.generations = unsafe generations.assumingMemoryBound(to: UInt32.self)
         unsafe pool.owner = process.descent
-        unsafe pools![Int(index)] = pool
+        enter(pool, index)
         return index
     }
 
@@ -186,7 +186,7 @@ package struct PoolSet {
         }
         guard unsafe pool.base != nil else { return .noMemory }
         unsafe pool.owner = process.descent
-        unsafe pools![Int(index)] = pool
+        enter(pool, index)
         keep(index, descriptor)
         return .pool(index)
     }
@@ -301,8 +301,19 @@ package struct PoolSet {
         }
     }
 
+    /// Its address comes last, and goes first: a signal handler may leave by longjmp at any time.
+    private func enter(_ pool: Pool, _ index: Int32) {
+        var rest = pool
+        unsafe rest.base = nil
+        unsafe pools![Int(index)] = rest
+        fullFence()
+        unsafe pools![Int(index)].base = pool.base
+    }
+
     private mutating func unmap(_ index: Int32) {
         let pool = unsafe pools![Int(index)]
+        unsafe pools![Int(index)].base = nil
+        fullFence()
         unsafe _ = sk_munmap(pool.base, pool.size)
         close(pool.descriptor)
         close(pool.kept)

@@ -60,6 +60,7 @@ package func withProcessLock<Result>(_ body: () -> Result) -> Result {
 /// For fork alone: the child finds everything consistent, since its parent held the lock.
 package func lockProcess() -> UInt32 { processLock().acquire() }
 package func unlockProcess(_ generation: UInt32) { processLock().release(generation) }
+package func abandonProcessLock() { _ = processLock().abandon() }
 package func resetProcessLock() {
     let lock = processLock()
     lock.memory.release64(0, 0)

@@ -98,6 +98,13 @@ func arrive(_ accept: () -> Int) -> Int {
     return descriptor
 }
 
+/// For a thread that leaves its accept, or the taking up of an end, by longjmp.
+func abandonArrival() {
+    let words = acceptWords
+    if Lock(words, AcceptWord.lock).abandon() { words.add32(AcceptWord.finished, 1) }
+    _ = Lock(words, takeUpLock).abandon()
+}
+
 /// For a forked child: whoever was accepting is its parent's, and so is who was taking up an end.
 func forgetArrivals() {
     acceptWords.release64(AcceptWord.lock, 0)

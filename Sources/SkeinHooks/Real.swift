@@ -69,6 +69,7 @@ struct RealFunctions {
     var sendfile: SendFile?, splice: Splice?
     var closeRange: CloseRange?, closeFrom: CloseFrom?
     var fork: Fork?
+    var jump: Jump?, jumpChecked: Jump?
 
     init() {}
 
@@ -118,6 +119,8 @@ struct RealFunctions {
         closeRange = unsafe next("close_range", CloseRange.self)
         closeFrom = unsafe next("closefrom", CloseFrom.self)
         fork = unsafe next("fork", Fork.self)
+        unsafe jump = unsafe next("siglongjmp", Jump.self)
+        unsafe jumpChecked = unsafe next("__longjmp_chk", Jump.self)
     }
 }
 

@@ -7,6 +7,7 @@ Each case runs in a process of its own under `skein run`: this file with the nam
 import ctypes
 import os
 import pathlib
+import platform
 import pty
 import signal
 import socket
@@ -17,7 +18,7 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, pair  # noqa: E402
+from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, not_here, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
 import at_the_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
@@ -261,13 +262,30 @@ def static_heir():
 
 # --- threads
 
+def built(folder, name):
+    program = f"{folder}/{name}"
+    subprocess.run(["gcc", "-pthread", "-o", program, str(HERE.parent / f"{name}.c")], check=True,
+                   stderr=subprocess.DEVNULL)
+    return program
+
+
 @case("a thread that is blocked in any call can be cancelled, and the connection works on")
 def cancelled():
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["gcc", "-pthread", "-o", f"{folder}/cancel", str(HERE.parent / "cancel.c")], check=True,
-                       stderr=subprocess.DEVNULL)
-        result = subprocess.run([f"{folder}/cancel"], capture_output=True, text=True, timeout=WATCHDOG)
+        result = subprocess.run([built(folder, "cancel")], capture_output=True, text=True, timeout=WATCHDOG)
     expect((result.returncode, result.stdout), (0, ""))
+
+
+@case("a signal handler that leaves accept or connect by longjmp harms nobody else, wherever it comes")
+def jumped():
+    if platform.machine() != "x86_64":
+        not_here("no trap at each instruction")
+    with tempfile.TemporaryDirectory() as folder:
+        program = built(folder, "jump")
+        for call in ("a", "c"):
+            result = subprocess.run([program, call, "263"], capture_output=True, text=True, timeout=WATCHDOG)
+            expect(result.returncode, 0, result.stdout)
+            expect(int(result.stdout.split()[0]) > 1000, True, "it came in between")
 
 
 # --- running them
