@@ -5,6 +5,7 @@
 
 __thread int sk_thread_id_word = 0;
 __thread int sk_stp_error_word = 0;
+__thread int sk_left_descriptor_word = 0;
 
 _Alignas(64) uint64_t sk_process_lock_words[8];
 

@@ -50,7 +50,8 @@ extension Endpoint {
     }
 
     /// Drains a bell that says nothing to a sleeper with that interest. False where another sleeper has
-    /// use for it: then it stays, and the caller lets that one run. `own` counts the caller's own arms,
+    /// use for it: then it stays, and the caller lets that one run. Who waits for news alone (edges) has no interest in
+    /// this sense: others of its kind may wait for what it has seen already. `own` counts the caller's own arms,
     /// where they are still on; `isReady` is what the caller waits for, which it looks at again anyway.
     ///
     /// The bell is seen first, then everybody's condition, then that very bell is taken, under a lock against
@@ -75,7 +76,7 @@ extension Endpoint {
         let readers = mine.load32(Layout.readSleepers) &- (own.contains(.reading) ? 1 : 0)
         let writers = mine.load32(Layout.writeSleepers) &- (own.contains(.writing) ? 1 : 0)
         // What the caller itself waits for has been seen to be false.
-        if !interest.contains(.reading) && readers != 0 && readable() > 0 { return false }
+        if !interest.contains(.reading) && readers != 0 && (readable() > 0 || ending().isOver) { return false }
         if !interest.contains(.writing) && writers != 0 && isWritable() { return false }
         drain(descriptor)
         return true

@@ -90,6 +90,8 @@ package struct Ending {
     package var finished = false
     /// The connection is reset.
     package var reset = false
+    /// Nothing more comes.
+    package var isOver: Bool { finished || reset }
 }
 
 // MARK: - Receiving

@@ -236,28 +236,27 @@ private func finishAccept(
 private func waitForConnection(
     _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ start: UInt64
 ) -> Int {
-    var items = InlineArray<2, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
+    // One for `pollRestarting`.
+    var items = InlineArray<3, pollfd>(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0))
     items[0].fd = descriptor
     items[1].fd = unsafe socket.pointee.hidden
-    var timeout = timespec(tv_sec: 0, tv_nsec: 0)
-    let limited = unsafe socket.pointee.receiveTimeout != 0
-    if limited {
-        let end = unsafe start &+ socket.pointee.receiveTimeout
-        let now = sk_now()
-        if now >= end { return Int(EAGAIN) }
-        timeout = timespec(tv_sec: Int((end - now) / 1_000_000_000), tv_nsec: Int((end - now) % 1_000_000_000))
-    }
     let result = unsafe withUnsafeMutableBytes(of: &items) { bytes in
-        unsafe withUnsafePointer(to: &timeout) {
-            unsafe Sleep(
-                .poll(bytes.baseAddress!.assumingMemoryBound(to: pollfd.self), 2, limited ? $0 : nil, nil),
-                armed: .nothing
-            ).run()
-        }
+        let items = unsafe bytes.baseAddress!.assumingMemoryBound(to: pollfd.self)
+        // With a time limit it never restarts.
+        return unsafe socket.pointee.receiveTimeout == 0
+            ? pollRestarting(items, 2) : poll(items, until: start &+ socket.pointee.receiveTimeout)
     }
     if unsafe items[1].revents & Int16(POLLHUP) != 0 && !socket.pointee.isSTP {
         unsafe socket.pointee.hiddenIsShut = true
     }
-    if result == -Int(EINTR) && !limited && sk_handlers_restart() != 0 { return 0 }
     return result < 0 ? -result : 0
+}
+
+private func poll(_ items: UnsafeMutablePointer<pollfd>, until end: UInt64) -> Int {
+    let now = sk_now()
+    if now >= end { return -Int(EAGAIN) }
+    var timeout = timespec(tv_sec: Int((end - now) / 1_000_000_000), tv_nsec: Int((end - now) % 1_000_000_000))
+    return unsafe withUnsafePointer(to: &timeout) {
+        unsafe Sleep(.poll(items, 2, $0, nil), armed: .nothing).run()
+    }
 }

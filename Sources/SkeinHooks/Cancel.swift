@@ -15,6 +15,8 @@ struct Sleep {
 
     @safe enum Armed {
         case nothing
+        /// It is closed.
+        case descriptor(Int32)
         case end(UnsafeMutablePointer<LocalState>, Arms)
         case items(PollWork, Int)
         case set(UnsafeMutablePointer<EpollSet>)
@@ -54,6 +56,7 @@ struct Sleep {
     private func disarm() {
         switch armed {
         case .nothing: break
+        case .descriptor(let descriptor): _ = sk_close(descriptor)
         case .end(let local, let arms): unsafe Endpoint(local).disarm(arms)
         case .items(let work, let count): disarmAll(count, work)
         case .set(let set): unsafe withLock(set) { $0.endSleep() }

@@ -12,7 +12,23 @@ private func writeTotalsBeforeEnd() {
     }
     unsafe process.table.countOpenConnections()
     unsafe process.table.settleNow(ending: true)
+    leaveEnds()
 }
+
+/// The kernel closes what is open, and those who hold the same ends are told that there is one less. With threads, one of them
+/// may still use an end.
+private func leaveEnds() {
+    guard unsafe descriptorTable != nil, sk_is_single_threaded() != 0, unsafe !isLeft else { return }
+    unsafe isLeft = true
+    eachEnd { end in
+        guard end.block.load32(Block.holders) > 1 else { return }
+        // What of the program runs after this may use it too: its memory is never used again.
+        end.set(EndFlag.forked)
+        end.block.subtract32(Block.holders, 1)
+    }
+}
+
+nonisolated(unsafe) private var isLeft = false
 
 private typealias Exit = @convention(c) (Int32) -> Void
 

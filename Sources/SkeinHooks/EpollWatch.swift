@@ -289,7 +289,7 @@ extension EpollSet {
         // One that leads to no event would wake every wait from now on.
         if said & pollIn != 0 && ready(index) == 0 {
             let own = unsafe members![index].armed ? Arms(interest: member.events) : []
-            let interest = member.disabled ? [] : Arms(interest: member.events)
+            let interest = member.disabled || member.events & epollEdge != 0 ? [] : Arms(interest: member.events)
             if !end.drain(descriptor, for: interest, own: own, isReady: { ready(index) != 0 }) {
                 pauses = true
             }

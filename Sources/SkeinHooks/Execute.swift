@@ -94,6 +94,10 @@ private struct Departures {
 /// Runs an exec with every endpoint that the new image inherits replaced by a relay's stream. `exec` gets
 /// the environment to use.
 private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
+    unsafe withLoadablePreload(environment) { unsafe handingOver(program, $0, exec) }
+}
+
+private func handingOver(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
     // Searching for a program means failing many times: nothing is started for that.
     guard let table = unsafe descriptorTable, program.canBeExecuted() else { return unsafe exec(environment) }
     forgetReplaced()
@@ -183,6 +187,13 @@ private func spawn(
     _ program: Program, _ actions: SpawnActions?, _ environment: Strings?,
     _ call: (SpawnActions?, Strings?) -> Int32
 ) -> Int32 {
+    unsafe withLoadablePreload(environment) { unsafe spawnHandingOver(program, actions, $0, call) }
+}
+
+private func spawnHandingOver(
+    _ program: Program, _ actions: SpawnActions?, _ environment: Strings?,
+    _ call: (SpawnActions?, Strings?) -> Int32
+) -> Int32 {
     if unsafe descriptorTable == nil { return unsafe call(actions, environment) }
     forgetReplaced()
     var own = unsafe posix_spawn_file_actions_t()
@@ -201,8 +212,10 @@ private func spawn(
         }
         var streams = left.streams
         streams.addUnused(number: inChild)
-        let result = unsafe withHeirs(of: program, environment, streams: streams, number: inChild) {
-            heirs, environment in
+        let result = unsafe withHeirs(
+            of: program, environment, streams: streams, number: inChild,
+            keeps: { unsafe sk_spawn_closes(actions, $0) == 0 }
+        ) { heirs, environment in
             heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
             guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
             unsafe left.closeInChild(&own)

@@ -30,10 +30,10 @@ struct Heirs {
 private let variable: StaticString = "SKEIN_LISTENERS="
 
 /// Runs `start` with the hidden listeners to pass on and the environment that names them, and the relay's streams.
-/// `number` says under which number the new program gets a descriptor, -1 where it doesn't.
+/// `number` says under which number the new program gets a descriptor, -1 where it doesn't; `keeps`, whether it keeps one of ours.
 func withHeirs(
     of program: Program, _ environment: Strings?, streams: StreamList, number inNewProgram: (Int32) -> Int32,
-    _ start: (Heirs, Strings?) -> Int32
+    keeps: (Int32) -> Bool = { _ in true }, _ start: (Heirs, Strings?) -> Int32
 ) -> Int32 {
     var heirs = Heirs()
     var list = Text(variable)
@@ -47,7 +47,7 @@ func withHeirs(
         let there = inNewProgram(descriptor)
         if there < 0 { continue }
         if translates == nil { translates = unsafe program.willTranslate(environment) }
-        if translates == true && heirs.count < Heirs.maximum {
+        if unsafe translates == true && heirs.count < Heirs.maximum && keeps(socket.pointee.hidden) {
             heirs.hidden[heirs.count] = unsafe socket.pointee.hidden
             heirs.count += 1
             list.append(decimal: UInt64(there))

@@ -8,6 +8,9 @@ import CSystem
 
 private let variable: StaticString = "SKEIN_STREAMS="
 
+/// Each takes a third of a millisecond. A program that has more of them takes the others when it uses them.
+private let takenAtStart = 16
+
 /// The numbers under which a new program may have streams of a relay. It looks at each, so one too many does no harm, and
 /// one too few leaves a stream.
 struct StreamList {
@@ -48,7 +51,11 @@ func adoptStreams() {
         number = 0
     }
     unsafe sk_environment_remove("SKEIN_STREAMS")
-    for number in 3..<max(Int32(programEnd), 3) where entry(number) == Kind.relayed.rawValue { _ = takeUp(number) }
+    var left = takenAtStart
+    for number in 3..<max(Int32(programEnd), 3) where left > 0 && entry(number) == Kind.relayed.rawValue {
+        _ = takeUp(number)
+        left -= 1
+    }
 }
 
 /// The end takes the stream's place, under all its numbers. Returns the entry from then on;

@@ -257,6 +257,8 @@ func duplicated(_ descriptor: Int32, _ copy: Int32) {
 
 private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> Int {
     if kind(entry(descriptor)) == .hidden { return -Int(EBADF) }
+    // What is set is the connection's, not that of a stream that stands for it.
+    if command == F_SETFL || asksForSignals(command, argument) { _ = used(descriptor) }
     let result = sk_fcntl(descriptor, command, argument)
     if result < 0 { return result }
     switch command {
@@ -311,6 +313,7 @@ private func setNonBlocking(_ descriptor: Int32, _ on: Bool) {
 
 private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutableRawPointer?) -> Int {
     let number = request & 0xffff_ffff
+    if number == 0x5421 || number == 0x5452 || number == 0x8901 || number == 0x8902 { _ = used(descriptor) }
     if number == 0x5421 /* FIONBIO */, let argument = unsafe argument {
         let on = unsafe argument.loadUnaligned(as: Int32.self) != 0
         if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
@@ -332,6 +335,7 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
     if let end = endpoint(descriptor), let argument = unsafe argument {
         switch number {
         case 0x541B /* FIONREAD */:
+            end.letRelaysCatchUpIfAny(descriptor)
             unsafe argument.storeBytes(of: Int32(truncatingIfNeeded: end.readableBeforeUrgent()), as: Int32.self)
             return 0
         case 0x5411 /* SIOCOUTQ */:
@@ -443,7 +447,7 @@ private func shareEnds(_ one: UInt32) {
 }
 
 /// Every end of this process once.
-private func eachEnd(_ body: (Endpoint) -> Void) {
+func eachEnd(_ body: (Endpoint) -> Void) {
     guard let table = unsafe descriptorTable else { return }
     for number in 0..<programEnd {
         let word = unsafe table[number].load(ordering: .relaxed)

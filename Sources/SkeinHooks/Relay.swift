@@ -43,6 +43,8 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
     guard unsafe process.mayRelay else { return nil }
     unsafe process.keepsMemory = true
     guard var handOver = end.handOver() else { return nil }
+    // What was written through other relays comes before what is written through this one.
+    end.letRelaysFinish(descriptor)
     // A relay that was killed is noticed here, and replaced.
     for _ in 0..<2 {
         guard let link = currentRelay(), let pair = namedPair(end, link.identity) else { return nil }

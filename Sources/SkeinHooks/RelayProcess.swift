@@ -98,7 +98,7 @@ private struct RelayProcess {
                 unsafe hookEpollWait(epoll, $0.baseAddress!, Int32(events), patience)
             }
             if found < 0 && sk_errno() != EINTR { return }
-            if found == 0 { stepAll { $0.incoming.isRival } }
+            if found == 0 { resumeRivals() }
             var callers = false
             for index in 0..<max(found, 0) {
                 var data: UInt64 = 0
@@ -211,11 +211,13 @@ private struct RelayProcess {
         return false
     }
 
-    private mutating func stepAll(where condition: (RelayedEnd) -> Bool) {
+    private mutating func resumeRivals() {
         var link = unsafe first
         while let relayed = unsafe link {
             unsafe link = unsafe relayed.pointee.next
-            if unsafe condition(relayed.pointee) { unsafe step(relayed) }
+            guard unsafe relayed.pointee.incoming.isRival else { continue }
+            unsafe relayed.pointee.resume()
+            unsafe step(relayed)
         }
     }
 

@@ -225,6 +225,20 @@ extension Endpoint {
         return isThrough
     }
 
+    /// The same before a look at how the end stands.
+    @inline(__always) func letRelaysCatchUpIfAny(_ descriptor: Int32) {
+        if has(EndFlag.passed) { _ = letRelaysCatchUp(descriptor) }
+    }
+
+    /// What started programs have written goes before whatever comes next. It is with the relay and the kernel where the peer
+    /// doesn't read; after ten seconds of that it may come behind, or be lost.
+    func letRelaysFinish(_ descriptor: Int32) {
+        let limit = sk_now() &+ 10_000_000_000
+        while !letRelaysCatchUp(descriptor) && !has(EndFlag.hungUp) && sk_now() < limit {
+            _ = waitUntil(descriptor, reading: false, deadline: min(limit, sk_now() &+ 20_000_000))
+        }
+    }
+
     private func catchUp(_ relay: (name: UInt32, user: UInt32), _ descriptor: Int32) -> Bool {
         guard relay.name != 0, unsafe relay.name != silentRelay else { return true }
         let visitor = reach(relay.name, of: relay.user)

@@ -59,6 +59,9 @@ struct RelayedEnd {
         return more || rest ? .hasMore : .waits
     }
 
+    /// Some time has passed in which a rival could have read.
+    mutating func resume() { incoming.resume(self) }
+
     /// Makes the rings alone have everything, for one more holder of the end: what the stream brought is in the
     /// ring, and what lies unread in it is in the ring too. False where that can't be.
     mutating func settle(unread: Int, _ scratch: Scratch) -> Bool {
@@ -106,8 +109,10 @@ struct Incoming {
     /// Bytes that were lent when somebody else read there, and may be in the stream's queue still. Whoever is given the
     /// end instead of the stream misses none of them: what nobody has read is in the ring.
     private var copies = 0
-    /// Somebody else reads the ring: nothing more is lent while there is somebody else.
+    /// Somebody else reads the ring: nothing more is lent until that one lets bytes lie, or is gone.
     private(set) var isRival = false
+    /// Where the ring stood at the last look at a rival.
+    private var rivalPosition: UInt64 = 0
     /// Alone, and the other side has begun to read: nobody else will ask for the bytes.
     private var isFree = false
     private var ended = false
@@ -125,7 +130,7 @@ struct Incoming {
         var turns = RelayedEnd.turn
         while turns > 0 {
             settle(relayed, isAlone)
-            if ended || isRival { break }
+            if ended || isRival && !(relayed.end.readable() == 0 && relayed.end.ending().isOver) { break }
             // Of an urgent byte is told at once: all that lies before it goes along.
             if lent > 0 && !relayed.end.isUrgent(behind: lent) { break }
             if lent == 0 { (position, lentUrgent) = (relayed.end.block.load64(Block.head), false) }
@@ -154,6 +159,18 @@ struct Incoming {
             closed = true
         }
         return turns == 0
+    }
+
+    /// After a while in which somebody else might have read: who has read all that was lent gets more, if that one lets it lie.
+    fileprivate mutating func resume(_ relayed: RelayedEnd) {
+        let position = relayed.end.block.load64(Block.head)
+        defer { rivalPosition = position }
+        var queued: Int32 = 0
+        guard isRival, position == rivalPosition, relayed.end.readable() > 0,
+            relayed.end.mine.load32(Layout.readSleepers) <= relayed.end.sleepersHere(.reading),
+            unsafe sk_ioctl(relayed.stream, 0x5411 /* SIOCOUTQ */, &queued) == 0, queued == 0
+        else { return }
+        (isRival, copies) = (false, 0)
     }
 
     /// Puts what was looked at into the stream. To how many bytes of the ring that comes, or minus the errno.

@@ -126,7 +126,7 @@ extension Endpoint {
         while true {
             if has(EndFlag.taken | EndFlag.passed) {
                 if has(EndFlag.taken) { break }
-                _ = letRelaysCatchUp(descriptor)
+                letRelaysCatchUpIfAny(descriptor)
             }
             skipUrgent(peek: flags & Flag.peek != 0)
             done =
@@ -392,15 +392,6 @@ extension Endpoint {
         return 0
     }
 
-    /// What a started program has written goes before the end of sending. It is with the relay and the kernel where the
-    /// peer doesn't read; after ten seconds of that it is lost.
-    private func letRelaysFinish(_ descriptor: Int32) {
-        let limit = sk_now() &+ 10_000_000_000
-        while !letRelaysCatchUp(descriptor) && !has(EndFlag.hungUp) && sk_now() < limit {
-            _ = waitUntil(descriptor, reading: false, deadline: min(limit, sk_now() &+ 20_000_000))
-        }
-    }
-
     /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes
     /// a sleeper without it is the end of reading in the kernel, which costs the bells from then on.
     private func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
@@ -447,7 +438,7 @@ extension Endpoint {
     }
 
     /// Waits until reading or writing has something to do. 0, or the errno that ends the call.
-    private func waitUntil(_ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64) -> Int32 {
+    func waitUntil(_ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64) -> Int32 {
         // A peer that promises something again and again, and has nothing, must not outlast the deadline.
         if deadline != UInt64.max && sk_now() >= deadline { return EAGAIN }
         let needed = min(needed, Layout.smallCapacity)
@@ -499,7 +490,7 @@ extension Endpoint {
                 unsafe Sleep(.poll(item, 1, $0, nil), armed: .end(local, own)).run()
             }
         }
-        if result == -Int(EINTR) && deadline == UInt64.max && sk_handlers_restart() != 0 { return 0 }
+        if result == -Int(EINTR) && deadline == UInt64.max, case .restarts = Interruption() { return 0 }
         if result < 0 { return Int32(-result) }
         if result > 0 {
             noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))

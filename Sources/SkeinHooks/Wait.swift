@@ -97,6 +97,7 @@ private func pollAll(
 ) -> Int {
     var looked = false
     var patience = Patience()
+    for index in 0..<count { unsafe endpoint(items[index].fd)?.letRelaysCatchUpIfAny(items[index].fd) }
     while true {
         let ready = unsafe lookAtAll(items, count)
         if unsafe ready > 0 && looked == false && sk_now() &- process.lastKernelLook < kernelLookInterval

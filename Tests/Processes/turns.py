@@ -1,14 +1,20 @@
 """A program and those that it starts use one connection in turn, each when the other has ended or says so."""
 
+import ctypes
+import errno
 import os
+import pathlib
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
-from cases import WATCHDOG, case, exactly, expect, in_memory, pair
+from cases import WATCHDOG, case, exactly, expect, not_here, pair
 from inheriting import WITHOUT, in_child, rest
 from passing import relays, shared_memory_sockets, wait_until
 
@@ -264,3 +270,125 @@ def turns_other_environment():
         server.sendall(b"4")
         server.close()
         expect(result(), b"1234")
+
+
+# --- several who hold one end
+
+@case("programs without the header write one after the other, each by a relay of its own, and the order is theirs")
+def turns_of_relays():
+    for _ in range(ROUNDS):
+        client, server = pair()
+        script = "printf 1; env -i /usr/bin/printf 2; env -i /usr/bin/printf 3; env -i /usr/bin/printf 4; printf 5"
+        result = reading(client)
+        with server:
+            run("sh", "-c", script, stdout=server, environment=WITHOUT)
+            server.sendall(b"6")
+        expect(result(), b"123456")
+
+
+@case("a sleeping reader hears of bytes and of the end while a program without the header holds the connection too")
+def turns_sleeper():
+    for _ in range(ROUNDS):
+        client, server = pair()
+        os.set_inheritable(server.fileno(), True)
+        result = reading(server)
+        helper = subprocess.Popen(["sleep", "60"], close_fds=False, env=WITHOUT)
+        client.sendall(b"a")
+        client.sendall(b"b")
+        client.shutdown(socket.SHUT_WR)
+        try:
+            expect(result(), b"ab")
+        finally:
+            helper.kill()
+            helper.wait()
+        client.close()
+
+
+@case("a program without the header and the one that started it read in turn, each what comes in its turn")
+def turns_of_readers():
+    turn, give = os.pipe()
+    code = f"""if True:
+        import os
+        while os.read({turn}, 1):
+            os.write(1, os.read(0, 1))"""
+    client, server = pair()
+    reader = subprocess.Popen([sys.executable, "-c", code], stdin=server, stdout=subprocess.PIPE, env=WITHOUT, pass_fds=[turn])
+    os.close(turn)
+    for number in range(4):
+        client.sendall(b"%d" % number)
+        os.write(give, b"x")
+        expect(reader.stdout.read(1), b"%d" % number)
+        client.sendall(b"-")
+        expect(exactly(server, 1), b"-")
+    os.close(give)
+    expect(reader.wait(WATCHDOG), 0)
+
+
+@case("O_NONBLOCK that a started program sets first of all is the connection's")
+def turns_nonblocking():
+    code = """if True:
+        import fcntl, os
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_NONBLOCK)
+        try:
+            os.read(0, 1)
+        except BlockingIOError:
+            print('EAGAIN', bool(fcntl.fcntl(0, fcntl.F_GETFL) & os.O_NONBLOCK))"""
+    client, server = pair()
+    server.settimeout(None)
+    expect(run(sys.executable, "-c", code, stdin=server, stdout=subprocess.PIPE).stdout, b"EAGAIN True\n")
+    client.close()
+
+
+@case("SO_LINGER of no time resets the connection once a child that shared it has ended")
+def turns_linger():
+    client, server = pair()
+    os.waitpid(in_child(lambda: None), 0)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.close()
+    try:
+        got = client.recv(1)
+    except ConnectionResetError:
+        got = "reset"
+    expect(got, "reset")
+
+
+@case("a program in a root without the header's library starts without a word of the loader")
+def turns_chroot():
+    if os.geteuid() != 0:
+        not_here("chroot is root's")
+    with tempfile.TemporaryDirectory() as folder:
+        # The loader and what it loads, at the same places.
+        program = "/bin/true"
+        needed = subprocess.run(["ldd", program], capture_output=True, text=True, env=WITHOUT).stdout
+        for file in [program] + [word for word in needed.split() if word.startswith("/") and "skein" not in word]:
+            target = pathlib.Path(folder + file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+        result = run("chroot", folder, program, capture_output=True)
+        expect(result.stderr, b"")
+
+
+# --- handlers
+
+@case("accept goes on after a handler with SA_RESTART and ends with EINTR after another, where the program has both")
+def turns_restart():
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: None)
+        signal.siginterrupt(number, number == signal.SIGUSR2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            def send():
+                time.sleep(0.3)
+                os.kill(os.getppid(), number)
+                time.sleep(0.3)
+                socket.create_connection(listener.getsockname()).close()
+            child = in_child(send)
+            accepted = libc.accept(listener.fileno(), None, None)
+            error = ctypes.get_errno()
+            expect(accepted >= 0 if number == signal.SIGUSR1 else (accepted, error) == (-1, errno.EINTR), True,
+                   (number, accepted, error))
+            os.waitpid(child, 0)
+            if accepted < 0:
+                accepted = libc.accept(listener.fileno(), None, None)
+            os.close(accepted)

@@ -275,24 +275,32 @@ static inline long sk_pipe2(int *ends, int flags) {
 static inline long sk_splice(int from, long *from_offset, int to, long *to_offset, size_t size, unsigned flags) {
     return sk_syscall6(SYS_splice, from, SK_P(from_offset), to, SK_P(to_offset), (long)size, flags);
 }
-/// Whether every handler that the program has installed wants calls to restart (SA_RESTART). Which of them
-/// interrupted a call can't be known. Those of faults, and of
-/// SIGQUIT, which language runtimes take beside them, do not count.
-static inline int sk_handlers_restart(void) {
+/// The signals, a bit each, for which the program has handlers: those after which its calls are to restart (SA_RESTART), and
+/// those that end them. Those of faults, and of SIGQUIT, which language runtimes take beside them, do not count.
+static inline void sk_handled_signals(uint64_t *restarting, uint64_t *ending) {
     struct { void *handler; unsigned long flags; void *restorer; unsigned long mask; } action;
-    int found = 0;
+    *restarting = *ending = 0;
     for (int signal = 1; signal <= 64; signal++) {
         switch (signal) {
         case 3: case 4: case 5: case 6: case 7: case 8: case 11: case 31: continue; /* QUIT ILL TRAP ABRT BUS FPE SEGV SYS */
+        case 9: case 19: continue; /* KILL STOP: nobody handles them */
         case 32: case 33: continue; /* the C library's own */
         }
         if (sk_syscall6(SYS_rt_sigaction, signal, 0, SK_P(&action), 8, 0, 0) < 0) continue;
         if (action.handler == (void *)0 || action.handler == (void *)1) continue;
-        if (!(action.flags & 0x10000000 /* SA_RESTART */)) return 0;
-        found = 1;
+        *(action.flags & 0x10000000 /* SA_RESTART */ ? restarting : ending) |= 1ul << (signal - 1);
     }
-    return found;
 }
+/// The signals that this thread blocks.
+static inline uint64_t sk_blocked_signals(void) {
+    uint64_t blocked = 0;
+    sk_syscall6(SYS_rt_sigprocmask, 0, 0, SK_P(&blocked), 8, 0, 0);
+    return blocked;
+}
+/// A descriptor of this thread's that it left behind when a handler jumped out of its sleep; 0 for none.
+extern __thread int sk_left_descriptor_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline int sk_left_descriptor(void) { return sk_left_descriptor_word; }
+static inline void sk_leave_descriptor(int descriptor) { sk_left_descriptor_word = descriptor; }
 static inline long sk_close_range(unsigned first, unsigned last, int flags) {
     return sk_syscall6(SYS_close_range, first, last, flags, 0, 0, 0);
 }
@@ -561,6 +569,16 @@ static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, i
         if (action->tag == 2 && action->open.fd == fd) return 1;
     }
     return 0;
+}
+
+/* Whether they close a number that the child has had from the start, or put another in its place. */
+static inline int sk_spawn_closes(const posix_spawn_file_actions_t *actions, int fd) {
+    for (int index = 0; actions && index < actions->__used; index++) {
+        const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
+        if (action->tag == 0 && action->dup.fd == fd) return 1;
+        if (action->tag == 5 && action->dup.fd <= fd) return 1;
+    }
+    return sk_spawn_replaces(actions, fd);
 }
 
 // MARK: Signals while system() waits
