@@ -188,6 +188,11 @@ build/tests/simulator: $(wildcard Tests/Simulator/*.swift) $(MEDIUM) Package.swi
 build/tests/seal: $(wildcard Tests/Seal/*.swift Tests/MediumKit/*.swift Sources/SkeinSeal/*.swift) $(MEDIUM) Package.swift
 	$(call swift_product,SealTests)
 
+CONDUIT := $(wildcard Sources/SkeinConduit/*.swift)
+
+build/tests/conduit: $(wildcard Tests/Conduit/*.swift Tests/MediumKit/*.swift) $(CONDUIT) $(MEDIUM) Package.swift
+	$(call swift_product,ConduitTests)
+
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'
 	@$(SWIFTC) -O -swift-version 6 -warnings-as-errors -I Tests/Contract/CContract $(CONTRACT) -o $@.new

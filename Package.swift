@@ -74,6 +74,7 @@ let package = Package(
         .target(
             name: "SkeinSeal", dependencies: ["SkeinMedium", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
+        .target(name: "SkeinConduit", swiftSettings: strict),
         .target(
             name: "MediumKit", dependencies: ["SkeinMedium"], path: "Tests/MediumKit", swiftSettings: strict),
         .executableTarget(
@@ -85,6 +86,9 @@ let package = Package(
         .executableTarget(
             name: "SealTests", dependencies: ["MediumKit", "SkeinMedium", "SkeinSeal"], path: "Tests/Seal",
             swiftSettings: strict),
+        .executableTarget(
+            name: "ConduitTests", dependencies: ["MediumKit", "SkeinConduit"], path: "Tests/Conduit",
+            exclude: ["run.sh", "golden.py"], swiftSettings: strict),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.
         .systemLibrary(name: "CContract", path: "Tests/Contract/CContract"),
         .executableTarget(

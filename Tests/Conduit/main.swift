@@ -1,0 +1,15 @@
+import Glibc
+import MediumKit
+import SkeinConduit
+import Synchronization
+
+// Filaments on a conduit, without I/O. The folder holds the golden vectors.
+
+idleTests()
+if CommandLine.arguments.count > 1 { goldenTests(CommandLine.arguments[1]) }
+filamentTests()
+creditTests()
+fairnessTests()
+hostileTests()
+speedTests()
+exit(failures.load(ordering: .relaxed) == 0 ? 0 : 1)
