@@ -304,26 +304,6 @@ def turns_sleeper():
         client.close()
 
 
-@case("a program without the header and the one that started it read in turn, each what comes in its turn")
-def turns_of_readers():
-    turn, give = os.pipe()
-    code = f"""if True:
-        import os
-        while os.read({turn}, 1):
-            os.write(1, os.read(0, 1))"""
-    client, server = pair()
-    reader = subprocess.Popen([sys.executable, "-c", code], stdin=server, stdout=subprocess.PIPE, env=WITHOUT, pass_fds=[turn])
-    os.close(turn)
-    for number in range(4):
-        client.sendall(b"%d" % number)
-        os.write(give, b"x")
-        expect(reader.stdout.read(1), b"%d" % number)
-        client.sendall(b"-")
-        expect(exactly(server, 1), b"-")
-    os.close(give)
-    expect(reader.wait(WATCHDOG), 0)
-
-
 @case("O_NONBLOCK that a started program sets first of all is the connection's")
 def turns_nonblocking():
     code = """if True:
