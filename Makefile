@@ -66,7 +66,7 @@ help:
 	@echo 'make test            all tests that need no installed servers'
 	@echo 'make test-programs   real servers and clients, and CPython'"'"'s own socket tests; installs what it lacks'
 	@echo 'make soak            the tests again and again for SOAK_MINUTES (60)'
-	@echo 'make soak SEEDS=N    N other seeds of the simulator of hosts on one disk instead'
+	@echo 'make soak SEEDS=N    N other seeds of the two simulators instead'
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
 	@echo 'make bench-export    skein export beside other NBD servers, into the same document'
 	@echo 'make format, lint    swift format'
@@ -193,6 +193,9 @@ CONDUIT := $(wildcard Sources/SkeinConduit/*.swift)
 build/tests/conduit: $(wildcard Tests/Conduit/*.swift Tests/MediumKit/*.swift) $(CONDUIT) $(MEDIUM) Package.swift
 	$(call swift_product,ConduitTests)
 
+build/tests/conduit-simulator: $(wildcard Tests/ConduitSimulator/*.swift) $(CONDUIT) Package.swift
+	$(call swift_product,ConduitSimulator)
+
 $(BIN)/contract: $(CONTRACT) $(wildcard Tests/Contract/CContract/*) | $(BIN)
 	@echo 'compile  contract'
 	@$(SWIFTC) -O -swift-version 6 -warnings-as-errors -I Tests/Contract/CContract $(CONTRACT) -o $@.new
@@ -228,7 +231,7 @@ bench-export: all
 
 soak: all
 	@scripts/setup.sh test
-	@$(if $(SEEDS),Tests/Simulator/run.sh --count $(SEEDS),scripts/soak.sh $(or $(SOAK_MINUTES),60))
+	@$(if $(SEEDS),Tests/Simulator/run.sh --count $(SEEDS) && Tests/ConduitSimulator/run.sh --count $(SEEDS),scripts/soak.sh $(or $(SOAK_MINUTES),60))
 
 # --- source form
 

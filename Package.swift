@@ -89,6 +89,9 @@ let package = Package(
         .executableTarget(
             name: "ConduitTests", dependencies: ["MediumKit", "SkeinConduit"], path: "Tests/Conduit",
             exclude: ["run.sh", "golden.py"], swiftSettings: strict),
+        .executableTarget(
+            name: "ConduitSimulator", dependencies: ["SkeinConduit"], path: "Tests/ConduitSimulator",
+            exclude: ["run.sh"], swiftSettings: strict),
         // The contract suite with the faces that stand on libskein.so; the Makefile builds it without them as well.
         .systemLibrary(name: "CContract", path: "Tests/Contract/CContract"),
         .executableTarget(

@@ -65,6 +65,8 @@ STAGES = [
     Stage("table", ["python3", "Tests/Table/table.py"], 900, "Tests/Table/table.py"),
     Stage("medium", ["Tests/Medium/run.sh"], 600, groups=("test", "check")),
     Stage("conduit", ["Tests/Conduit/run.sh"], 300, groups=("test", "check")),
+    Stage("conduit-simulator", ["Tests/ConduitSimulator/run.sh"], 600),
+    Stage("conduit-short", ["Tests/ConduitSimulator/run.sh", "--short"], 300, groups=("check",)),
     Stage("simulator", ["Tests/Simulator/run.sh"], 900),
     Stage("simulator-short", ["Tests/Simulator/run.sh", "--short"], 300, groups=("check",)),
     Stage("seal", ["Tests/Medium/run.sh", "seal"], 1200),

@@ -99,10 +99,7 @@ extension Conduit {
             throw .beyondCredit(filament: UInt32(index))
         }
         guard size <= receiveQueues.room(at: count) else { throw .beyondConduitCredit(filament: UInt32(index)) }
-        if filaments[index].isClosed {
-            events.append(.reset(name(index), error: ErrorNumber.connectionReset))
-            return abandon(index, error: ErrorNumber.connectionReset)
-        }
+        if filaments[index].isClosed { return abandonClosed(index) }
         filaments[index].incoming.append(body)
         filaments[index].received += UInt64(size)
         receiveQueues.change(from: count, to: count + size)
@@ -145,7 +142,7 @@ extension Conduit {
         schedule(index)
         if isLast {
             filaments[index].isDelivered = true
-            events.append(.delivered(name(index)))
+            tell(.delivered(name(index)), index)
             finish(index)
         }
     }
@@ -189,7 +186,7 @@ extension Conduit {
         }
         let error = try errorNumber(.reset, body)
         if filaments[index].phase == .offered { offered -= 1 }
-        events.append(.reset(name(index), error: error))
+        tell(.reset(name(index), error: error), index)
         answer(index, error: error)
     }
 

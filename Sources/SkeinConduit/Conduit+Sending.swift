@@ -66,7 +66,7 @@ extension Conduit {
     /// the others, however little is left.
     mutating func schedule(_ index: Int, afterTurn: Bool = false) {
         let size = filaments[index].outgoing.count
-        guard size > 0, filaments[index].due.isDisjoint(with: .first), !filaments[index].isBulk,
+        guard size > 0, filaments[index].due.isDisjoint(with: .first),
             filaments[index].sendLimit > filaments[index].sent
         else { return }
         if allowance.room(at: filaments[index].outstanding) == 0 {
@@ -74,7 +74,7 @@ extension Conduit {
             filaments[index].isStarved = true
         } else if size < Conduit.smallMessage && !afterTurn {
             hasten(index)
-        } else {
+        } else if !filaments[index].isBulk {
             filaments[index].isBulk = true
             bulk.append(UInt32(index))
         }
@@ -108,7 +108,7 @@ extension Conduit {
         guard putDue(index, &room, &filled) else { return false }
         if filaments[index].phase == .opening || filaments[index].phase == .open {
             let size = filaments[index].outgoing.count
-            if size > 0 && size < Conduit.smallMessage && !filaments[index].isBulk {
+            if size > 0 && size < Conduit.smallMessage {
                 guard putData(index, atMost: size, &room, &filled) else { return false }
             }
             guard putEnd(index, &room, &filled) else { return false }

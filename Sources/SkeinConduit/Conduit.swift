@@ -147,12 +147,12 @@ package struct Conduit: ~Copyable {
         abandon(index, error: error)
     }
 
-    /// The program is done with it. What was written is still sent, then the end; `delivered` and `closed` follow, or
-    /// `reset`. Where anything is unread, or still comes, the filament is reset.
+    /// The program is done with it. What was written is still sent, then the end; `delivered` and `closed` follow. Where
+    /// anything is unread, or still comes, the filament is reset, and `reset` follows.
     package mutating func close(_ filament: FilamentNumber) throws(FilamentFault) {
         let index = try index(of: filament)
         if filaments[index].phase == .offered || !filaments[index].incoming.isEmpty {
-            return abandon(index, error: ErrorNumber.connectionReset)
+            return abandonClosed(index)
         }
         filaments[index].isClosed = true
         if filaments[index].end == .none { wantEnd(index) }
@@ -164,6 +164,7 @@ package struct Conduit: ~Copyable {
         let index = try index(of: filament)
         if filaments[index].end == .sent && filaments[index].isTaken {
             filaments[index].isClosed = true
+            filaments[index].isAbandoned = true
         } else {
             abandon(index, error: error)
         }
@@ -250,7 +251,7 @@ package struct Conduit: ~Copyable {
         hasEnded = true
         for index in filaments.indices {
             switch filaments[index].phase {
-            case .opening, .offered, .open: events.append(.reset(name(index), error: error))
+            case .opening, .offered, .open: tell(.reset(name(index), error: error), index)
             case .free, .resetting, .answering: break
             }
         }
@@ -272,6 +273,17 @@ package struct Conduit: ~Copyable {
         filaments[index].error = error
         filaments[index].due.formIntersection(.first)
         mark(index, due: isRefusal ? .refused : .reset)
+    }
+
+    /// A last event, or `delivered`.
+    mutating func tell(_ event: FilamentEvent, _ index: Int) {
+        if !filaments[index].isAbandoned { events.append(event) }
+    }
+
+    /// Resets a filament that its program has closed: what it wrote may be lost.
+    mutating func abandonClosed(_ index: Int) {
+        events.append(.reset(name(index), error: ErrorNumber.connectionReset))
+        abandon(index, error: ErrorNumber.connectionReset)
     }
 
     /// Drops what waits in both directions.
@@ -299,7 +311,7 @@ package struct Conduit: ~Copyable {
     /// Releases a filament of which both directions are over.
     mutating func finish(_ index: Int) {
         guard filaments[index].phase == .open, filaments[index].isOver else { return }
-        events.append(.closed(name(index)))
+        tell(.closed(name(index)), index)
         release(index)
     }
 

@@ -12,7 +12,8 @@ package struct FilamentNumber: Hashable, Sendable, CustomStringConvertible {
     package var description: String { "\(wire).\(uses)" }
 }
 
-/// What happened to a filament. Each has one last event: `refused`, `reset` or `closed`; none if it was reset here.
+/// What happened to a filament. Each has one last event: `refused`, `reset` or `closed`; none where the program
+/// itself resets or refuses it.
 package enum FilamentEvent: Equatable, Sendable {
     /// The peer wants to open it: accept or refuse.
     case opened(FilamentNumber, kind: UInt32, address: [UInt8])
@@ -83,6 +84,8 @@ struct Filament {
     var due: Due = []
     /// The program is done with it: nothing may be read any more.
     var isClosed = false
+    /// The program has reset it when nothing was left to be reset: it is told nothing more.
+    var isAbandoned = false
     var error: UInt32 = 0
     /// Of an open frame that is due.
     var kind: UInt32 = 0

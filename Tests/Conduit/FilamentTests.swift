@@ -156,7 +156,7 @@ private func closingTests() {
     check(
         pair.near.takeEvents(), is: [.reset(unread, error: 104)],
         "a close with something unread is a reset to the writer")
-    check(pair.far.takeEvents(), is: [], "and no event to who closed")
+    check(pair.far.takeEvents(), is: [.reset(unread, error: 104)], "and to who closed")
 
     let late = pair.filament()
     try? pair.far.close(late)
@@ -218,7 +218,9 @@ private func resetTests() {
     check(pair.near.receive(last), is: nil, "the last frames come")
     try? pair.far.reset(over, error: 9)
     check(pair.near.receive(pair.far.block()), is: nil, "who has said everything doesn't reset any more")
+    _ = pair.far.takeEvents()
     pair.settle()
+    check(pair.far.takeEvents(), is: [], "though its program is told nothing more")
     check([pair.near.count, pair.far.count], is: [0, 0], "and it closes")
 }
 
