@@ -154,11 +154,12 @@ extension Conduit {
         allowance.pool = pool
     }
 
-    /// Has the peer told what was read: at once where it may be waiting for that, else when there is an occasion.
+    /// Has the peer told what was read: at once where it may be waiting for that, be it for the filament's credit or for
+    /// the conduit's, else when there is an occasion.
     mutating func credit(_ index: Int) {
         let isLast = filaments[index].isEnded && filaments[index].incoming.isEmpty
         let gain = filaments[index].consumed + UInt64(filaments[index].window) - filaments[index].grantedLimit
-        if isLast || gain >= UInt64(filaments[index].window / 4) {
+        if isLast || gain >= UInt64(min(filaments[index].window / 4, Limit.minimum)) {
             mark(index, due: .credit)
         } else if !filaments[index].isOwing {
             filaments[index].isOwing = true

@@ -82,6 +82,7 @@ extension Conduit {
 
     mutating func wantEnd(_ index: Int) {
         filaments[index].end = .wanted
+        filaments[index].wakeAt = nil
         if filaments[index].outgoing.isEmpty { hasten(index) }
     }
 

@@ -24,6 +24,7 @@ LISTS = [SOURCES / "skein" / name for name in
           "System/File.swift")]
 # Target: the sources beside its own.
 TARGETS = {
+    "Conduit": [],
     "Hello": [],
     "Options": [],
     "Requests": [],
@@ -33,7 +34,7 @@ TARGETS = {
     "Transfer": [CHECKOUT / "Tests/Transfer/Ends.swift"],
 }
 # Target: the module that it is about, where that isn't the core.
-MODULES = {"Options": "SkeinNBD", "Requests": "SkeinNBD", "Transfer": "SkeinTransfer"}
+MODULES = {"Conduit": "SkeinConduit", "Options": "SkeinNBD", "Requests": "SkeinNBD", "Transfer": "SkeinTransfer"}
 # Exclusivity is not checked in the libraries either, which have no runtime that could.
 SWIFTC = ["swiftc", "-O", "-sanitize=fuzzer,address", "-enforce-exclusivity=unchecked", "-parse-as-library", "-swift-version", "6", "-package-name", "skein",
           "-Xcc", "-D_GNU_SOURCE", "-I", SOURCES / "CSystem/include", "-I", SOURCES / "CXXHash", "-I", BUILT]
@@ -78,7 +79,11 @@ def seeds(target):
     requests = b"".join(struct.pack(">IHHQQI", 0x25609513, 0, command, 1, 4096, 4096) for command in (0, 5, 6, 7, 4))
     extended = struct.pack(">IHHQQQ", 0x21E41C71, 32, 1, 1, 4096, 4096)
     bounds = b"\xff\xff" + bytes(6) + b"\xff" * 8
+    # A block as it comes, then frames by their choices: open, data, end, credit; between them calls of programs.
+    block = struct.pack("<BBHIIIQQ", 1, 9, 0, 0, 8, 0, 0, 1 << 20) + struct.pack("<BBHIIIQI", 1, 1, 0, 2, 4, 0, 1, 7)
+    chosen = b"\3\1\2\0\0" + bytes(4) + b"\2\0\0" + b"\3\4\2\0\xf8" + b"\x14\xff\0" + b"\3\6\2\0\0" + b"\0\xff"
     made = {
+        "Conduit": [b"\1" + bytes([len(block)]) + block, chosen, b"\3\1\2\0\0" + bytes(4) + b"\4\0\0" + b"\x06\0\0"],
         "Options": [b"\0\0\0\0\3" + haggling + option(7, named + struct.pack(">HHH", 2, 1, 3)), b"\1\0\0\0\1" + option(5, b"") +
                     option(11, b"") + option(6, named + bytes(2)), b"\2\0\0\0\3" + option(1, b"disk")],
         "Requests": [b"\4" + bounds + b"\x10" + requests, b"\5" + bounds + b"\x10" + requests, b"\6" + bounds + b"\x10" + extended],
