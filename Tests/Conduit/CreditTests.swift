@@ -67,6 +67,8 @@ private func poolTests() {
     }
     check(pair.near.queued.outgoing, is: 0, "and when they are read again, all goes on")
 
+    sharingTests()
+
     var meager = Conduit.Limits()
     meager.sendPool = 10_000
     var writer = Pair(near: meager)
@@ -74,6 +76,35 @@ private func poolTests() {
     let other = writer.filament()
     check(writer.near.send(one, noise(50_000)), is: 26_384, "a writer has its minimum and what is left of the pool")
     check(writer.near.send(other, noise(50_000)), is: 16_384, "and the next one its minimum")
+}
+
+private func sharingTests() {
+    var limits = Conduit.Limits()
+    limits.receivePool = 100_000
+    var pair = Pair(far: limits)
+    let first = pair.filament()
+    let second = pair.filament()
+    for _ in 0..<20 {
+        for filament in [first, second] { _ = pair.near.send(filament, noise(40_000)) }
+        pair.settle()
+        for filament in [first, second] { _ = pair.far.received(filament) }
+    }
+    _ = pair.near.send(first, noise(256 * 1024))
+    pair.settle()
+    check(try? pair.far.readable(first), is: 116_384, "one that isn't read takes the whole pool, and its minimum")
+    let third = pair.filament()
+    for _ in 0..<20 {
+        _ = pair.near.send(third, noise(16_384))
+        pair.settle()
+        _ = pair.far.received(third)
+    }
+    for filament in [second, third] { _ = pair.near.send(filament, noise(100_000)) }
+    pair.settle()
+    check(try? pair.far.readable(second), is: 16_384, "then others have their minimum")
+    try? pair.near.reset(first, error: 104)
+    pair.settle()
+    check(try? pair.far.readable(second), is: 100_000, "and more as soon as the pool has it")
+    check(try? pair.far.readable(third), is: 16_384, "but windows don't grow while the pool is full")
 }
 
 private func acknowledgementTests() {

@@ -36,6 +36,22 @@ func fairnessTests() {
     }
     floodTests()
     fullBlockTests()
+    reuseTests()
+}
+
+private func reuseTests() {
+    var pair = Pair()
+    let filaments = (0..<20).map { _ in pair.filament() }
+    for filament in filaments { _ = pair.near.send(filament, noise(16_384)) }
+    pair.exchange(4032)
+    try? pair.near.reset(filaments[19], error: 104)
+    for _ in 0..<2 { pair.exchange(4032) }
+    guard let again = try? pair.near.open(kind: 1, address: []) else { return check(false, "a number is free") }
+    check(again.wire, is: filaments[19].wire, "a number is free while its filament's turn is still to come")
+    _ = pair.near.send(again, noise(100))
+    pair.exchange(4032)
+    try? pair.far.accept(again)
+    check(try? pair.far.readable(again), is: 100, "and its next filament doesn't wait for that")
 }
 
 private func floodTests() {
