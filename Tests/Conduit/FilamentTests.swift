@@ -240,11 +240,21 @@ private func endTests() {
     check(
         pair.far.takeEvents(), is: [.opened(again, kind: 1, address: [])],
         "an offer that was answered makes room for another")
+    for _ in 0..<3 {
+        guard let brief = try? pair.near.open(kind: 2, address: []) else { return check(false, "a number is free") }
+        try? pair.near.reset(brief, error: 104)
+    }
+    try? pair.near.reset(offers[1], error: 104)
+    pair.settle()
+    _ = pair.far.takeEvents()
+    guard let last = try? pair.near.open(kind: 3, address: []) else { return check(false, "a number is free") }
+    pair.settle()
+    check(pair.far.takeEvents(), is: [.opened(last, kind: 3, address: [])], "and so does one that its opener resets")
     _ = pair.near.takeEvents()
     pair.near.end(error: 110)
     check(
         Set(pair.near.takeEvents().map { "\($0)" }),
-        is: Set([offers[0], offers[1], offers[2], again].map { "\(FilamentEvent.reset($0, error: 110))" }),
+        is: Set([offers[0], offers[2], again, last].map { "\(FilamentEvent.reset($0, error: 110))" }),
         "at the conduit's end each filament is reset")
     check(pair.near.block().isEmpty && pair.near.count == 0, "and there is nothing more to send")
     check(
