@@ -35,6 +35,18 @@ private func openingTests() {
         [first.wire, second.wire], is: [2, 1], "the even end opens even numbers, the odd end odd ones, zero is nobody's"
     )
 
+    var early = Pair()
+    guard let whole = try? early.near.open(kind: 1, address: []) else { return check(false, "a filament opens") }
+    _ = early.near.send(whole, [1])
+    try? early.near.markUrgent(whole)
+    try? early.near.end(whole)
+    early.settle()
+    check(early.far.takeEvents().count, is: 1, "what comes with an offer is no event before it is accepted")
+    try? early.far.accept(whole)
+    check(
+        early.far.takeEvents(), is: [.readable(whole), .urgent(whole), .ended(whole)],
+        "and then each of data, mark and end is one")
+
     var refused = Pair()
     guard let filament = try? refused.near.open(kind: 1, address: []) else { return check(false, "a filament opens") }
     _ = refused.near.send(filament, noise(30_000))
