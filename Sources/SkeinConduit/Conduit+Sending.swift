@@ -121,7 +121,8 @@ extension Conduit {
         return true
     }
 
-    /// One turn of the first filament of the ring, or what is left of it. False where the room was not enough: it stays the first.
+    /// One turn of the first filament of the ring, or what is left of it. False where the room was not enough: it stays
+    /// the first.
     private mutating func serveBulk(_ index: Int, _ room: inout MutableRawSpan, _ filled: inout Int) -> Bool {
         while turnLeft > 0, filaments[index].outgoing.count > 0, filaments[index].due.isDisjoint(with: .first) {
             let before = filaments[index].sent

@@ -91,9 +91,8 @@ func speedTests() {
         _ = pair.far.takeEvents()
         _ = pair.near.takeEvents()
     }
-    print(
-        "# messages of 64 bytes: \((Double(frames) / (seconds() - start) / 1e5).rounded() / 10) millions a second, each with its credit"
-    )
+    let rate = (Double(frames) / (seconds() - start) / 1e5).rounded() / 10
+    print("# messages of 64 bytes: \(rate) millions a second, each with its credit")
     pair.settle()
     let left = filaments.reduce(0) { $0 + ((try? pair.near.unacknowledged($1)) ?? 1) }
     check(left, is: 0, "a million small messages go through, and all are acknowledged")
