@@ -73,7 +73,9 @@ extension Membership {
                 if lease.state == .stopped { bury(number) }
                 return
             }
-            // A late write of an older incarnation is none of the slot's news.
+            // Who was reported gone stays so, or what was exchanged with it would be taken for new. A late write of
+            // an older incarnation is none of the slot's news.
+            guard !reportedGone.contains(header.writer) else { return }
             guard lease.generation > peer.generation || peer.isDead || peer.state != .alive else { return }
             bury(number)
         }
@@ -85,7 +87,10 @@ extension Membership {
     /// The incarnation that we know of that host doesn't live any more.
     private mutating func bury(_ number: Int) {
         guard let peer = peers[number] else { return }
-        if peer.isAnnounced { events.append(.peerGone(host: number, incarnation: peer.incarnation)) }
+        if peer.isAnnounced {
+            reportedGone.insert(peer.incarnation)
+            events.append(.peerGone(host: number, incarnation: peer.incarnation))
+        }
         peers[number]?.isAnnounced = false
         peers[number]?.isDead = true
     }

@@ -104,6 +104,7 @@ package struct Membership {
     var readBack: UInt64 = 0
     var lastGoodReading: UInt64 = 0
     var peers: [Int: Peer] = [:]
+    var reportedGone: Set<Identifier> = []
     /// Our own verdicts, and the count of the first lease that had each.
     var verdicts: [Lease.Verdict: UInt64] = [:]
 

@@ -13,4 +13,6 @@ if CommandLine.arguments.count > 1 {
 }
 formatTests()
 hostileFormatTests()
+try joiningTests()
+try livingTests()
 exit(failures.load(ordering: .relaxed) == 0 ? 0 : 1)
