@@ -8,16 +8,15 @@ extension World {
         if failure == nil { failure = what }
     }
 
+    // After each step: nothing large is copied here.
+
     /// Two agents that can act never both hold one slot, nor one name.
     mutating func checkHolders() {
-        var slots: [Int: Int] = [:]
-        for agent in agents where agent.pausedUntil <= clock {
-            guard let membership = agent.membership, membership.holds(at: clock), let slot = membership.slot else {
-                continue
-            }
-            if let other = slots.updateValue(agent.number, forKey: slot) {
-                return fail("\(other) and \(agent.number) both hold slot \(slot)")
-            }
+        var holders = [Int](repeating: -1, count: superblock.geometry.hosts)
+        for number in agents.indices where agents[number].pausedUntil <= clock {
+            guard agents[number].host?.holds(at: clock) ?? false, let slot = agents[number].host?.slot else { continue }
+            if holders[slot] >= 0 { return fail("\(holders[slot]) and \(number) both hold slot \(slot)") }
+            holders[slot] = number
         }
     }
 
@@ -37,7 +36,7 @@ extension World {
     /// Who is reported gone has ended, or couldn't renew.
     mutating func checkGone(_ incarnation: Identifier, by observer: Int) {
         guard !hasDiskFaults, let agent = agents.first(where: { $0.lastIncarnation == incarnation }),
-            let membership = agent.membership, membership.holds(at: clock), clock > agent.calmSince + timing.dead,
+            let host = agent.host, host.holds(at: clock), clock > agent.calmSince + timing.dead,
             clock > agents[observer].calmSince + timing.dead
         else { return }
         fail("\(observer) took \(agent.number) for gone, which lives")
@@ -46,20 +45,34 @@ extension World {
     /// On a disk that works, who is left in peace knows after the dead time that another has ended. One T more is for
     /// a period that began just before the end.
     mutating func checkNews(of observer: Int) {
-        let agent = agents[observer]
         let patience = timing.dead + timing.timeout
-        guard !hasDiskFaults, agent.membership?.holds(at: clock) ?? false, clock > agent.calmSince + patience else {
-            return
-        }
-        for incarnation in agent.announced.values {
+        guard !hasDiskFaults, agents[observer].host?.holds(at: clock) ?? false,
+            clock > agents[observer].calmSince + patience
+        else { return }
+        for incarnation in agents[observer].announced.values {
             guard let time = ended[incarnation], clock > time + patience else { continue }
             return fail("\(observer) does not know after the dead time that \(incarnation) ended")
         }
     }
 
+    /// No count is used twice under one key: with a cipher that would give it away.
+    mutating func checkCounts(_ bytes: [UInt8], from unit: UInt64, by number: Int) {
+        for kind in [BlockKind.row, .data] {
+            var offset = 0
+            while let header = BlockHeader(bytes, at: offset, kind: kind) {
+                let key = CountKey(
+                    kind: kind, writer: header.writer, reader: peer(of: unit, for: number)?.incarnation)
+                if let last = counts.updateValue(header.count, forKey: key), last >= header.count {
+                    return fail("\(number) used a count again for a \(kind) block")
+                }
+                offset += header.units * unitSize
+            }
+        }
+    }
+
     /// In the end all that run know each other, and nobody else.
     mutating func checkEnd() {
-        let living = agents.filter { $0.membership?.holds(at: clock) ?? false }
+        let living = agents.filter { $0.host?.holds(at: clock) ?? false }
         let names = Set(agents.map(\.name))
         if Set(living.map(\.name)) != names || living.count != names.count {
             return fail("long after the last fault only \(living.map(\.number)) of \(agents.count) agents are members")

@@ -1,5 +1,5 @@
 /// The only chance in a run: a seed gives the same run each time.
-struct Random {
+struct Random: RandomNumberGenerator {
     private var state: UInt64
 
     init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 }
@@ -11,6 +11,7 @@ struct Random {
         return word ^ word >> 31
     }
 
+    mutating func next() -> UInt64 { word() }
     mutating func below(_ bound: Int) -> Int { Int(word() % UInt64(bound)) }
     mutating func between(_ low: UInt64, _ high: UInt64) -> UInt64 { low + word() % (high - low + 1) }
     /// True once in `times`.

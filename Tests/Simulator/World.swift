@@ -9,6 +9,7 @@ struct World {
         case effect(unit: UInt64, bytes: [UInt8], request: Int)
         case answer(request: Int)
         case start(agent: Int)
+        case talk(agent: Int, life: Int)
         case chaos
     }
 
@@ -16,15 +17,26 @@ struct World {
     struct Request {
         let agent: Int
         let life: Int
-        let action: Membership.Action
-        var isDone = false
-        var bytes: [UInt8]?
+        let action: MediumHost.Action
+        var outcome = MediumHost.Outcome.failed
+    }
+
+    /// What a write count may be used for once.
+    struct CountKey: Hashable {
+        var kind = BlockKind.data
+        var unit: UInt64 = 0
+        let writer: Identifier
+        let reader: Identifier?
     }
 
     let seed: UInt64
+    /// Whether agents have payloads for each other.
+    let hasStreams: Bool
     let planted: Planted?
     let isTraced: Bool
     var random: Random
+    /// Chance of all that payloads do, apart: so without them a seed gives the same run as with another format of rows.
+    var payloadRandom: Random
     var disk = Disk()
     var clock: UInt64 = 1_000_000_000
     var queue = EventQueue<Event>()
@@ -39,20 +51,29 @@ struct World {
     let hasDiskFaults: Bool
     /// When each incarnation that is no more ended; a write of a stalled path lands later.
     var ended: [Identifier: UInt64] = [:]
+    var streams: [Stream.Key: Stream] = [:]
+    /// The last count under each key.
+    var counts: [CountKey: UInt64] = [:]
+    /// The first count of each block, for who plants it.
+    var firstCounts: [CountKey: UInt64] = [:]
     var failure: String?
 
-    init(seed: UInt64, planted: Planted?, isTraced: Bool) {
+    init(seed: UInt64, hasStreams: Bool, planted: Planted?, isTraced: Bool) {
         self.seed = seed
+        self.hasStreams = hasStreams
         self.planted = planted
         self.isTraced = isTraced
         random = Random(seed: seed)
-        let count = 2 + random.below(7)
+        var payloadRandom = Random(seed: ~seed)
+        // Payloads take longer to simulate.
+        let isSmall = hasStreams && payloadRandom.below(16) > 0
+        self.payloadRandom = payloadRandom
+        let count = 2 + random.below(isSmall ? 3 : 7)
         let timeout = UInt32(random.between(100, 1000))
         var timing = Timing(timeoutMilliseconds: timeout)
         let period = timing.timeout
-        if planted == .hastyVerdict { timing.verdict = period }
-        if planted == .shortWatch { timing.dead = period }
-        if planted == .noFence { timing.fence = 1 << 50 }
+        World.slowDown(&timing, hasStreams)
+        planted?.change(&timing)
         self.timing = timing
         guard
             let superblock = try? Superblock(
@@ -68,6 +89,18 @@ struct World {
         // Sometimes two machines were given one name.
         if random.once(in: 3) { addAgent(count, name: "host0") }
         queue.push(.chaos, at: clock + 5 * period)
+    }
+
+    /// Looks are so rare that a run has not too many of them; without payloads there are none.
+    private static func slowDown(_ timing: inout Timing, _ hasStreams: Bool) {
+        let period = timing.timeout
+        timing.rewriting = period / 2
+        timing.bell = period / 8
+        timing.active = period / 2
+        timing.eager = hasStreams ? period / 100 : 0
+        timing.shortestPause = hasStreams ? period / 100 : 1 << 50
+        timing.longestPause = hasStreams ? period / 4 : 1 << 50
+        timing.acknowledgement = period / 20
     }
 
     private static func faults(_ random: inout Random, _ period: UInt64) -> DiskFaults {
@@ -98,10 +131,12 @@ struct World {
             case .effect(let unit, let bytes, let request): take(unit, bytes, request)
             case .answer(let request): answer(request)
             case .start(let agent): start(agent)
+            case .talk(let agent, let life): talk(agent, life)
             case .chaos: chaos()
             }
         }
         if failure == nil { checkEnd() }
+        if failure == nil { checkAllTaken() }
         return failure
     }
 
@@ -112,7 +147,7 @@ struct World {
     // MARK: Agents
 
     mutating func start(_ number: Int) {
-        guard agents[number].membership == nil else { return }
+        guard agents[number].host == nil else { return }
         if agents[number].pausedUntil > clock {
             return queue.push(.start(agent: number), at: agents[number].pausedUntil)
         }
@@ -129,45 +164,77 @@ struct World {
         agents[number].hasFolder = true
         agents[number].life += 1
         agents[number].slot = nil
-        agents[number].membership = Membership(host, on: superblock, timing: timing, seal: ChecksumSeal(), at: clock)
+        agents[number].wakesAt = nil
+        agents[number].supply = Supply(own: incarnation)
+        agents[number].host = MediumHost(host, on: superblock, timing: timing, seal: ChecksumSeal(), at: clock)
         step(number) { $0.advance(at: $1) }
     }
 
     /// Lets a machine take something in, and does what it then asks for.
-    mutating func step(_ number: Int, _ input: (inout Membership, UInt64) -> Void) {
-        guard var membership = agents[number].membership else { return }
-        input(&membership, clock)
-        let events = membership.takeEvents()
-        if let action = membership.takeAction() { submit(action, number) }
-        let deadline = membership.deadline
-        agents[number].membership = membership
-        for event in events { heed(event, number) }
-        if agents[number].membership != nil, let deadline {
-            queue.push(.wake(agent: number, life: agents[number].life), at: max(deadline, clock + 1))
+    mutating func step(_ number: Int, _ input: (inout MediumHost, UInt64) -> Void) {
+        guard agents[number].host != nil else { return }
+        input(&agents[number].host!, clock)
+        heedAll(number)
+        if hasStreams {
+            var supply = agents[number].supply
+            agents[number].host?.send(from: &supply, at: clock)
+            agents[number].supply = supply
+            noteGiven(number)
+            heedAll(number)
         }
+        for action in agents[number].host?.takeActions() ?? [] { submit(action, number) }
+        if let deadline = agents[number].host?.deadline { wakeUp(number, at: max(deadline, clock + 1)) }
         checkHolders()
         checkNews(of: number)
+        if hasStreams { checkFlows(number) }
+    }
+
+    private mutating func heedAll(_ number: Int) {
+        for event in agents[number].host?.takeEvents() ?? [] { heed(event, number) }
+    }
+
+    private mutating func wakeUp(_ number: Int, at time: UInt64) {
+        if let standing = agents[number].wakesAt, standing <= time { return }
+        agents[number].wakesAt = time
+        queue.push(.wake(agent: number, life: agents[number].life), at: time)
     }
 
     private mutating func wake(_ number: Int, _ life: Int) {
-        guard agents[number].life == life, let deadline = agents[number].membership?.deadline, deadline <= clock else {
-            return
-        }
-        if agents[number].pausedUntil > clock {
-            return queue.push(.wake(agent: number, life: life), at: agents[number].pausedUntil)
-        }
+        guard agents[number].life == life else { return }
+        if agents[number].wakesAt == clock { agents[number].wakesAt = nil }
+        guard let deadline = agents[number].host?.deadline else { return }
+        if deadline > clock { return wakeUp(number, at: deadline) }
+        if agents[number].pausedUntil > clock { return wakeUp(number, at: agents[number].pausedUntil) }
         step(number) { $0.advance(at: $1) }
+    }
+
+    private mutating func heed(_ event: MediumHost.Event, _ number: Int) {
+        switch event {
+        case .membership(let event): heed(event, number)
+        case .received(let host, let payload):
+            trace("\(number): \(payload.count) bytes from host \(host)")
+            checkTaken(payload, from: host, by: number)
+        case .broken(let host, _, let fault): fail("\(number) says of host \(host), which is honest: \(fault)")
+        }
     }
 
     private mutating func heed(_ event: Membership.Event, _ number: Int) {
         trace("\(number): \(event)")
         switch event {
-        case .joined(let slot, _):
+        case .joined(let slot, let generation):
             agents[number].slot = slot
+            agents[number].generation = generation
             agents[number].calmSince = max(agents[number].calmSince, clock)
-        case .peerAlive(let host, let incarnation, _, _): agents[number].announced[host] = incarnation
+            if hasStreams { queue.push(.talk(agent: number, life: agents[number].life), at: clock) }
+        case .peerAlive(let host, let incarnation, _, _):
+            agents[number].announced[host] = incarnation
+            agents[number].supply.forget(host)
+            agents[number].supply.peers[host] = incarnation
         case .peerGone(let host, let incarnation):
-            if agents[number].announced[host] == incarnation { agents[number].announced[host] = nil }
+            if agents[number].announced[host] == incarnation {
+                agents[number].announced[host] = nil
+                agents[number].supply.forget(host)
+            }
             checkGone(incarnation, by: number)
         case .ended(let end):
             checkEnd(of: number, end)
@@ -182,7 +249,7 @@ struct World {
         if let incarnation = agents[number].lastIncarnation {
             ended[incarnation] = max(clock, agents[number].stalledUntil)
         }
-        agents[number].membership = nil
+        agents[number].host = nil
         agents[number].announced = [:]
         agents[number].slot = nil
         agents[number].life += 1
@@ -190,33 +257,53 @@ struct World {
 
     // MARK: The disk
 
-    private mutating func submit(_ action: Membership.Action, _ number: Int) {
+    private mutating func submit(_ action: MediumHost.Action, _ number: Int) {
         let request = nextRequest
         nextRequest += 1
         requests[request] = Request(agent: number, life: agents[number].life, action: action)
-        var (effect, answer) = disk.latency(&random)
-        if agents[number].stalledUntil > clock {
-            effect += agents[number].stalledUntil - clock
-            answer += agents[number].stalledUntil - clock
+        let unit: UInt64
+        var bytes: [UInt8] = []
+        switch action.operation {
+        case .read(let start, _): unit = start
+        case .write(let start, let content):
+            (unit, bytes) = planted((start, content), by: number)
+            checkCounts(bytes, from: start, by: number)
         }
-        if case .write(let unit, let bytes) = action {
-            let planted = agents[number].planted(planted, bytes, at: unit, medium: superblock.identity)
-            queue.push(.effect(unit: unit, bytes: planted, request: request), at: clock + effect)
-            if random.once(in: disk.faults.late) {
-                let delay = random.between(0, 8 * timing.timeout)
-                queue.push(.effect(unit: unit, bytes: planted, request: -1), at: clock + effect + delay)
+        chance(of: unit) { world, random in
+            var (effect, answer) = world.disk.latency(&random)
+            let stall = max(world.agents[number].stalledUntil, world.clock) - world.clock
+            effect += stall
+            answer += stall
+            world.queue.push(.effect(unit: unit, bytes: bytes, request: request), at: world.clock + effect)
+            if !bytes.isEmpty && random.once(in: world.disk.faults.late) {
+                let delay = random.between(0, 8 * world.timing.timeout)
+                world.queue.push(.effect(unit: unit, bytes: bytes, request: -1), at: world.clock + effect + delay)
             }
-        } else {
-            queue.push(.effect(unit: 0, bytes: [], request: request), at: clock + effect)
+            world.queue.push(.answer(request: request), at: world.clock + answer)
         }
-        queue.push(.answer(request: request), at: clock + answer)
+    }
+
+    /// Chance for what is done with leases, or for what is done with rows and rings.
+    private mutating func chance(of unit: UInt64, _ body: (inout World, inout Random) -> Void) {
+        let isOfLeases = unit < superblock.geometry.rows.start
+        var random = isOfLeases ? self.random : payloadRandom
+        body(&self, &random)
+        if isOfLeases { self.random = random } else { payloadRandom = random }
     }
 
     private mutating func take(_ unit: UInt64, _ bytes: [UInt8], _ number: Int) {
         guard let request = requests[number] else { return disk.store(unit, bytes, sectors: bytes.count / 512) }
-        switch request.action {
-        case .read(let unit, let count): requests[number]?.bytes = disk.read(unit, count, &random)
-        case .write: requests[number]?.isDone = disk.write(unit, bytes, &random)
+        let isOrphan = agents[request.agent].life != request.life
+        chance(of: unit) { world, random in
+            switch request.action.operation {
+            case .read(let unit, let count):
+                if let bytes = world.disk.read(unit, count, &random) { world.requests[number]?.outcome = .read(bytes) }
+            case .write where isOrphan && unit >= world.superblock.geometry.rows.start:
+                // A crash cuts a write anywhere, whatever the disk is like.
+                world.disk.store(unit, bytes, sectors: random.below(bytes.count / 512 + 1))
+            case .write:
+                if world.disk.write(unit, bytes, &random) { world.requests[number]?.outcome = .written }
+            }
         }
     }
 
@@ -227,11 +314,11 @@ struct World {
         }
         requests[number] = nil
         guard agents[request.agent].life == request.life else { return }
-        if case .read = request.action {
-            step(request.agent) { $0.leasesRead(request.bytes, at: $1) }
-        } else {
-            step(request.agent) { $0.leaseWritten(request.isDone, at: $1) }
+        var outcome = request.outcome
+        if case .read(let unit, _) = request.action.operation, case .read(let bytes) = outcome {
+            outcome = .read(planted(bytes, from: unit, to: request.agent))
         }
+        step(request.agent) { $0.ended(request.action.tag, outcome, at: $1) }
     }
 
     // MARK: What is done to agents
@@ -256,7 +343,7 @@ struct World {
             trace("\(number)'s path is stalled until \(agents[number].stalledUntil / 1000) us")
         case 2 where agents[number].pausedUntil <= clock: step(number) { $0.stop(at: $1) }
         default:
-            guard agents[number].membership != nil else { return }
+            guard agents[number].host != nil else { return }
             trace("\(number) is killed")
             retire(number)
             agents[number].hasFolder = random.once(in: 2)

@@ -1,13 +1,14 @@
 import Glibc
 
-// simulator [--from SEED] [--count N] [--seconds S] [--planted NAME]   runs seeds: N at least, and for S seconds at least
-// simulator --seed N --trace [--planted NAME]                          one seed, with all that happens
+// simulator [--streams] [--from SEED] [--count N] [--planted NAME]   runs N seeds; --streams: agents that have payloads
+//                                                                    for each other, not only membership
+// simulator [--streams] --seed N --trace [--planted NAME]            one seed, with all that happens
 
 var from: UInt64 = 1
 var count: UInt64 = 1
-var seconds = 0
 var planted: Planted?
 var isTraced = false
+var hasStreams = false
 
 func fail(_ message: String) -> Never {
     print(message)
@@ -20,11 +21,14 @@ while let option = arguments.popFirst() {
         isTraced = true
         continue
     }
+    if option == "--streams" {
+        hasStreams = true
+        continue
+    }
     guard let value = arguments.popFirst() else { fail("\(option) needs a value") }
     switch (option, UInt64(value)) {
     case ("--from", let number?), ("--seed", let number?): from = number
     case ("--count", let number?): count = number
-    case ("--seconds", let number?): seconds = Int(number)
     case ("--planted", _):
         planted = Planted(rawValue: value)
         if planted == nil { fail("planted bugs: \(Planted.allCases.map(\.rawValue).joined(separator: " "))") }
@@ -32,18 +36,14 @@ while let option = arguments.popFirst() {
     }
 }
 
-let start = time(nil)
-var seed = from
-while seed < from + count || time(nil) < start + seconds {
-    var world = World(seed: seed, planted: planted, isTraced: isTraced)
+let options = (hasStreams ? " --streams" : "") + (planted.map { " --planted " + $0.rawValue } ?? "")
+for seed in from..<from + count {
+    var world = World(seed: seed, hasStreams: hasStreams, planted: planted, isTraced: isTraced)
     if let failure = world.run() {
-        print("not ok - seed \(seed): \(failure)")
-        print(
-            "build/tests/simulator --seed \(seed) --trace\(planted.map { " --planted " + $0.rawValue } ?? "") shows all of it"
-        )
+        print("not ok - seed \(seed)\(options): \(failure)")
+        print("build/tests/simulator --seed \(seed)\(options) --trace shows all of it")
         exit(1)
     }
-    seed += 1
 }
-print("ok - \(seed - from) seeds from \(from) on: nothing went wrong")
+print("ok - \(count) seeds from \(from) on\(options): nothing went wrong")
 exit(0)
