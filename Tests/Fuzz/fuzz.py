@@ -26,6 +26,7 @@ LISTS = [SOURCES / "skein" / name for name in
 TARGETS = {
     "Conduit": [],
     "Hello": [],
+    "Medium": [],
     "Options": [],
     "Requests": [],
     "Rules": [],
@@ -34,7 +35,8 @@ TARGETS = {
     "Transfer": [CHECKOUT / "Tests/Transfer/Ends.swift"],
 }
 # Target: the module that it is about, where that isn't the core.
-MODULES = {"Conduit": "SkeinConduit", "Options": "SkeinNBD", "Requests": "SkeinNBD", "Transfer": "SkeinTransfer"}
+MODULES = {"Conduit": "SkeinConduit", "Medium": "SkeinMedium", "Options": "SkeinNBD", "Requests": "SkeinNBD",
+           "Transfer": "SkeinTransfer"}
 # Exclusivity is not checked in the libraries either, which have no runtime that could.
 SWIFTC = ["swiftc", "-O", "-sanitize=fuzzer,address", "-enforce-exclusivity=unchecked", "-parse-as-library", "-swift-version", "6", "-package-name", "skein",
           "-Xcc", "-D_GNU_SOURCE", "-I", SOURCES / "CSystem/include", "-I", SOURCES / "CXXHash", "-I", BUILT]
@@ -89,6 +91,8 @@ def seeds(target):
         "Requests": [b"\4" + bounds + b"\x10" + requests, b"\5" + bounds + b"\x10" + requests, b"\6" + bounds + b"\x10" + extended],
         "Hello": [b"\0" + hello, b"\0" + hello + (b"\0" + number + b"\x00\xff") * 8 + (b"\x06" + number + b"\x08\0") * 2,
                   b"\x10" + hello + b"\x02" + number + b"\x04\xff"],
+        "Medium": [b"\0\0" + bytes(40), b"\0\1" + bytes(120 + 24), b"\0\2" + bytes(216),
+                   b"\1" + bytes(3000), b"\1" + bytes(60) + b"\3\0\1" * 300],
         "Rules": [b"\0only = 80, 8000-8010, [::1]:80, 10.0.0.0/8\n[program redis*]\nspin = off # no\n\n", b"\x03none",
                   b"\x01any, 1.2.3.4:70000, ::ffff:1.2.3.4", b"\x05yes"],
         "Table": [b"\1" + bytes(4096) + struct.pack("<QQIIIIIIIII", 0, 0, 1, 3, 1, 4, 1, 0, 2, 80, 0) + bytes(1000),
