@@ -28,7 +28,7 @@ struct RowWriter {
     }
 
     /// The peer is to look into the ring.
-    mutating func ring(at now: UInt64) { ringsAt = ringsAt ?? now }
+    mutating func ring(at now: UInt64) { ringsAt = min(ringsAt ?? now, now) }
 
     /// Blocks up to `taken` were taken: the peer is told soon, and at once where its ring fills.
     mutating func took(_ taken: UInt64, at now: UInt64) {

@@ -13,6 +13,21 @@ func ringTests() throws {
     try endCases()
 }
 
+/// The golden vectors of what a host writes for another at first, and what that takes of Python's.
+func batchTests(folder: String) throws {
+    var bench = try RingBench()
+    bench.send([(0..<5000).map { UInt8($0 * 7 % 251) }, [1, 2, 3]], from: "A")
+    let batch = bench.blocksWritten(by: "A")[0]
+    let bell = bench.rowsWritten(by: "A")[0]
+    let golden = (compareGolden("batch", batch.bytes!, in: folder), compareGolden("bell", bell.bytes!, in: folder))
+    bench = try RingBench()
+    bench.store(golden.0, at: batch.unit)
+    bench.store(golden.1, at: bell.unit)
+    bench.run(bench.timing.longestPause)
+    check(
+        bench.ends["B"]!.received.map(\.count), is: [5000, 3], "a host takes the blocks that Python wrote and rang for")
+}
+
 private func firstCases() throws {
     var bench = try RingBench()
     bench.send([[1, 2, 3]], from: "A")

@@ -10,6 +10,7 @@ if CommandLine.arguments.count > 1 {
     let superblockRead = compareGolden("superblock", try superblock().unit(place: 0, count: 7), in: folder)
     check(try Superblock.read(first: superblockRead, copy: []).superblock, is: try superblock(), "Swift reads Python's")
     goldenTests(ChecksumSeal(), suffix: "", folder: folder)
+    try batchTests(folder: folder)
 }
 formatTests()
 hostileFormatTests()

@@ -52,9 +52,7 @@ var socket: SocketRecord {
 /// The golden vectors of blocks under this seal, whose names end with `suffix`.
 package func goldenTests(_ seal: any Seal, suffix: String, folder: String) {
     let records = [SocketRecord](repeating: SocketRecord(), count: SocketRecord.perUnit - 1) + [socket]
-    var content: [UInt8] = []
-    content.append(word: UInt64(17))
-    content += (0..<5000).map { UInt8($0 * 7 % 251) }
+    let content = DataBlock(consumed: 17, payload: (0..<5000).map { UInt8($0 * 7 % 251) })
     func compare(
         _ name: String, _ kind: BlockKind, _ reader: Identifier, place: UInt64, count: UInt64, _ body: [UInt8],
         _ isRight: ([UInt8]) -> Bool
@@ -72,7 +70,7 @@ package func goldenTests(_ seal: any Seal, suffix: String, folder: String) {
     compare("table", .table, .zero, place: 525, count: 5, SocketRecord.body(records)) {
         SocketRecord.records(body: $0) == records
     }
-    compare("data", .data, reader, place: 1 << 33, count: 6, content) { $0 == content }
+    compare("data", .data, reader, place: 1 << 33, count: 6, content.body) { DataBlock(body: $0) == content }
 }
 
 /// Compares with Python's, keeps ours for Python, and returns Python's.
