@@ -102,20 +102,29 @@ package struct BlockChannel: Sendable {
 
     /// A whole block, ready to be written: header, body, zeros up to the end of its last unit.
     package func block(place: UInt64, count: UInt64, body: [UInt8]) -> [UInt8] {
-        var block = [UInt8](repeating: 0, count: BlockHeader.units(body: body.count) * unitSize)
-        block.put(kind.rawValue, at: BlockHeader.Offset.magic)
-        block.put(BlockHeader.major, at: BlockHeader.Offset.major)
-        block.put(BlockHeader.minor, at: BlockHeader.Offset.minor)
-        block.put(place, at: BlockHeader.Offset.place)
-        block.put(writer, at: BlockHeader.Offset.writer)
-        block.put(count, at: BlockHeader.Offset.count)
-        block.put(UInt32(body.count), at: BlockHeader.Offset.length)
-        block.put(isSealed ? BlockHeader.sealedFlag : 0, at: BlockHeader.Offset.flags)
-        block.put(body, at: BlockHeader.size)
-        let range = BlockHeader.size..<BlockHeader.size + body.count
-        let proof = key.seal(&block, range, count: count, associated: associated(block, at: 0))
-        block.put(proof, at: BlockHeader.Offset.proof)
+        var block: [UInt8] = []
+        append(to: &block, place: place, count: count, body: body)
         return block
+    }
+
+    /// Adds a whole block to others, whose body is all of the parts.
+    package func append(to bytes: inout [UInt8], place: UInt64, count: UInt64, body parts: [UInt8]...) {
+        let start = bytes.count
+        bytes.append(contentsOf: repeatElement(0, count: BlockHeader.size))
+        for part in parts { bytes += part }
+        let body = start + BlockHeader.size..<bytes.count
+        let size = BlockHeader.units(body: body.count) * unitSize
+        bytes.append(contentsOf: repeatElement(0, count: start + size - bytes.count))
+        bytes.put(kind.rawValue, at: start + BlockHeader.Offset.magic)
+        bytes.put(BlockHeader.major, at: start + BlockHeader.Offset.major)
+        bytes.put(BlockHeader.minor, at: start + BlockHeader.Offset.minor)
+        bytes.put(place, at: start + BlockHeader.Offset.place)
+        bytes.put(writer, at: start + BlockHeader.Offset.writer)
+        bytes.put(count, at: start + BlockHeader.Offset.count)
+        bytes.put(UInt32(body.count), at: start + BlockHeader.Offset.length)
+        bytes.put(isSealed ? BlockHeader.sealedFlag : 0, at: start + BlockHeader.Offset.flags)
+        let proof = key.seal(&bytes, body, count: count, associated: associated(bytes, at: start))
+        bytes.put(proof, at: start + BlockHeader.Offset.proof)
     }
 
     /// The body of the block at `offset`, where it proves to be the one of this channel that belongs at `place`. Nil

@@ -20,11 +20,13 @@ package struct DataBlock: Equatable, Sendable {
         self.payload = payload
     }
 
-    package var body: [UInt8] {
-        var body: [UInt8] = []
-        body.reserveCapacity(Offset.payload + payload.count)
-        body.append(word: consumed)
-        return body + payload
+    package var body: [UInt8] { DataBlock.head(consumed: consumed) + payload }
+
+    /// What stands before the payload.
+    static func head(consumed: UInt64) -> [UInt8] {
+        var head: [UInt8] = []
+        head.append(word: consumed)
+        return head
     }
 
     /// Nil where there is no payload.

@@ -80,7 +80,7 @@ struct RingWriter {
             if payload.isEmpty { break }
             let block = Block(position: head, units: DataBlock.units(payload: payload.count), payload: payload)
             blocks.append(block)
-            bytes += sealed(block, taken)
+            seal(block, taken, into: &bytes)
             head = block.end
             room -= block.units
             flow.made += 1
@@ -96,7 +96,7 @@ struct RingWriter {
         var bytes: [UInt8] = []
         for block in blocks {
             guard block.units <= room, !isUnderWay(block) else { break }
-            bytes += sealed(block, taken)
+            seal(block, taken, into: &bytes)
             end = block.end
             room -= block.units
             flow.rewritten += 1
@@ -137,10 +137,10 @@ struct RingWriter {
 
     private func isUnderWay(_ block: Block) -> Bool { underWay.contains { $0.contains(block.position) } }
 
-    private mutating func sealed(_ block: Block, _ taken: UInt64) -> [UInt8] {
+    private mutating func seal(_ block: Block, _ taken: UInt64, into bytes: inout [UInt8]) {
         writeCount += 1
-        let body = DataBlock(consumed: taken, payload: block.payload).body
-        return channel.block(place: block.position, count: writeCount, body: body)
+        channel.append(
+            to: &bytes, place: block.position, count: writeCount, body: DataBlock.head(consumed: taken), block.payload)
     }
 
     private mutating func issue(_ positions: Range<UInt64>, _ bytes: [UInt8]) -> RingWrite {

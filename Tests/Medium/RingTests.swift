@@ -138,6 +138,27 @@ private func rewriteCases() throws {
     bench.run(bench.timing.longestPause)
     check(bench.ends["B"]!.received, is: [[1]], "and one that was lost as well")
 
+    // The rewrite of a block that its reader takes meanwhile.
+    bench = try RingBench()
+    bench.ends["B"]!.isPaused = true
+    bench.send([[1]], from: "A")
+    bench.run(90 * bench.millisecond)
+    bench.holdsWrites = true
+    bench.run(20 * bench.millisecond)
+    bench.holdsWrites = false
+    bench.ends["B"]!.isPaused = false
+    for number in 2...80 {
+        bench.send([[UInt8(number)]], from: "A")
+        bench.run(20 * bench.millisecond)
+    }
+    let rewritten = bench.held.removeFirst()
+    let reused = bench.blocksWritten(by: "A").filter { $0.unit == rewritten.unit }
+    check(reused.count, is: 2, "a unit is not used again while the block before is being written there")
+    bench.finish(rewritten)
+    bench.perform("A")
+    bench.run(bench.timing.timeout)
+    check(bench.ends["B"]!.received, is: (1...80).map { [UInt8($0)] }, "but then it is")
+
     // A late write of an older lap.
     bench = try RingBench()
     bench.send([[1]], from: "A")
