@@ -52,6 +52,8 @@ struct RingBench {
     /// What is held back: writes of payloads by A, or none.
     var holdsWrites = false
     var held: [Asked] = []
+    /// Whether rows can't be read.
+    var rowsFail = false
     /// What the disk has in hand, the oldest first.
     private var queue: [Asked] = []
     private let latency: UInt64 = 10_000
@@ -138,7 +140,8 @@ struct RingBench {
         case .read(let unit, let count):
             let zeros = [UInt8](repeating: 0, count: unitSize)
             let bytes = (unit..<unit + UInt64(count)).flatMap { units[$0] ?? zeros }
-            ends[asked.name]?.host.ended(asked.action.tag, .read(bytes), at: now)
+            let isFailed = rowsFail && isRow(asked)
+            ends[asked.name]?.host.ended(asked.action.tag, isFailed ? .failed : .read(bytes), at: now)
         case .write(let unit, let bytes):
             if !fails && !isLost { store(bytes, at: unit) }
             ends[asked.name]?.host.ended(asked.action.tag, fails ? .failed : .written, at: now)

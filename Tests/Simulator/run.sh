@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh [--short | --count N]: 6,000 seeds of the simulator on two cores, 1,000 of them with payloads, always the same
+# run.sh [--short | --count N]: 6,400 seeds of the simulator on two cores, 1,400 of them with payloads, always the same
 # ones, which take about two minutes; --short, 600; --count, N others each time, half of them with payloads. Then each
 # planted bug must be found within 2,000 seeds.
 set -u
@@ -11,7 +11,7 @@ first=1
 case ${1:-} in
 --short) members=250 streams=50 ;;
 --count) members=$((($2 + 3) / 4)) streams=$((($2 + 3) / 4)) first=$(date +%s) ;;
-*) members=2500 streams=500 ;;
+*) members=2500 streams=700 ;;
 esac
 simulator=build/tests/simulator
 # seeds FIRST: half of all, without payloads and with them.
