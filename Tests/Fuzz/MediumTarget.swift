@@ -70,13 +70,15 @@ private struct Chatter: PayloadSource {
 private func live(_ input: inout Input) {
     var now: UInt64 = 1 << 40
     let name = Membership.Host(name: "own", boot: own, machine: own, incarnation: own)
-    var host = MediumHost(
-        name, on: superblock, timing: Timing(timeoutMilliseconds: 1000), seal: ChecksumSeal(), at: now)
+    // Looks without a pause would be most of what happens.
+    var timing = Timing(timeoutMilliseconds: 1000)
+    timing.eager = 0
+    var host = MediumHost(name, on: superblock, timing: timing, seal: ChecksumSeal(), at: now)
     var peer = Peer()
     var chatter = Chatter()
     host.advance(at: now)
     var steps = 0
-    while !input.isEmpty && steps < 2000 {
+    while !input.isEmpty && steps < 200 {
         steps += 1
         let actions = host.takeActions()
         for action in actions {
