@@ -8,10 +8,8 @@ public protocol Device: AnyObject, Sendable {
     /// Its size, which may change.
     var length: DeviceLength { get }
     var features: DeviceFeatures { get }
-    /// The two calls below as function pointers that take the device as an opaque context.
+    /// The calls below as function pointers that take the device as an opaque context.
     var functions: DeviceFunctions { get }
-    /// An open file whose content is the device's, byte for byte, and lies in memory; -1 where there is none.
-    var source: Int32 { get }
     /// One line for people.
     var description: String { get }
 
@@ -19,10 +17,15 @@ public protocol Device: AnyObject, Sendable {
     func attempt(_ message: inout Message) -> Answer
     /// Does it, and waits as long as that takes. Never `wouldWait`.
     func perform(_ message: inout Message) -> Answer
+    /// Where the content of a range lies in memory, as long as the device lives; nil where it doesn't, or not all of it.
+    ///
+    /// It is for the system to send: who looks at it himself is ended by a signal once somebody makes the device's
+    /// file shorter. The system reports EFAULT then.
+    func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer?
 }
 
 extension Device {
-    public var source: Int32 { -1 }
+    public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? { nil }
 }
 
 /// The size of a device, where whoever judges requests finds it without asking the device.
@@ -60,12 +63,19 @@ public struct DeviceFunctions: Sendable {
     public typealias Function =
         @convention(c) (_ context: UnsafeRawPointer, _ message: UnsafeMutableRawPointer) -> Int32
 
+    /// `Device.lend`.
+    public typealias Lender =
+        @convention(c) (_ context: UnsafeRawPointer, _ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer?
+
     public let attempt: Function
     public let perform: Function
+    /// Nil in a kind that never lends.
+    public let lend: Lender?
 
-    public init(attempt: Function, perform: Function) {
+    public init(attempt: Function, perform: Function, lend: Lender? = nil) {
         unsafe self.attempt = attempt
         unsafe self.perform = perform
+        unsafe self.lend = unsafe lend
     }
 
     /// What `attempt` and `perform` of a kind are made of.
@@ -77,6 +87,14 @@ public struct DeviceFunctions: Sendable {
         unsafe Unmanaged<Kind>.fromOpaque(context)._withUnsafeGuaranteedRef { device in
             unsafe code(of: body(device, &message.assumingMemoryBound(to: Message.self).pointee))
         }
+    }
+
+    /// What `lend` of a kind is made of.
+    @inline(__always)
+    static func lend<Kind: Device>(
+        _ context: UnsafeRawPointer, _ offset: UInt64, _ length: UInt64, as kind: Kind.Type
+    ) -> UnsafeRawPointer? {
+        unsafe Unmanaged<Kind>.fromOpaque(context)._withUnsafeGuaranteedRef { unsafe $0.lend(offset, length) }
     }
 
     /// 0 for done, an errno, or -1 for one that would wait.
@@ -97,8 +115,6 @@ public struct IOP: Sendable {
     private let context: Context
     public let length: DeviceLength
     public let features: DeviceFeatures
-    /// `Device.source`.
-    public let source: Int32
     /// For everything that is no request.
     public let device: any Device
 
@@ -112,7 +128,6 @@ public struct IOP: Sendable {
         functions = device.functions
         length = device.length
         features = device.features
-        source = device.source
         context = unsafe Context(
             pointer: unsafe UnsafeRawPointer(Unmanaged.passUnretained(device as AnyObject).toOpaque()))
     }
@@ -127,6 +142,13 @@ public struct IOP: Sendable {
     @inline(__always)
     public func perform(_ message: inout Message) -> Answer {
         IOP.answer(unsafe withUnsafeMutablePointer(to: &message) { unsafe functions.perform(context.pointer, $0) })
+    }
+
+    /// `Device.lend`, by the table.
+    @inline(__always)
+    public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? {
+        guard let lend = unsafe functions.lend else { return nil }
+        return unsafe lend(context.pointer, offset, length)
     }
 
     @inline(__always)

@@ -13,6 +13,8 @@ public final class FileDevice: Device {
     private let isBlockDevice: Bool
     /// Whether looking for holes may find any. It never becomes false again.
     private let mayHaveHoles: Atomic<Bool>
+    /// The content of a file in memory, as far as it went when it was opened.
+    private let mapping: FileMapping?
     public let features: DeviceFeatures
 
     /// Opens it for good. A message for people says what is wrong and what to do.
@@ -56,18 +58,18 @@ public final class FileDevice: Device {
         // The file that names a block device often lies on a tmpfs itself.
         if system.f_type == Linux.tmpfs && !isBlockDevice { features.insert(.memory) }
         self.features = features
+        mapping = features.contains(.memory) ? FileMapping(descriptor, bytes: end) : nil
     }
 
     deinit { _ = sk_close(descriptor) }
 
     public var description: String { "\(isBlockDevice ? "block device" : "file") \(path)" }
 
-    public var source: Int32 { features.contains(.memory) ? descriptor : -1 }
-
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: FileDevice.self) { $0.attempt(&$1) } },
-            perform: { unsafe DeviceFunctions.call($0, $1, as: FileDevice.self) { $0.perform(&$1) } })
+            perform: { unsafe DeviceFunctions.call($0, $1, as: FileDevice.self) { $0.perform(&$1) } },
+            lend: { unsafe DeviceFunctions.lend($0, $1, $2, as: FileDevice.self) })
     }
 
     // MARK: - Messages
@@ -118,6 +120,17 @@ public final class FileDevice: Device {
     }
 
     // MARK: - Content
+
+    public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? {
+        guard let mapping, let content = unsafe mapping.content(offset, length) else { return nil }
+        if mayHaveHoles.load(ordering: .relaxed) {
+            // To look at a hole would give it memory.
+            return unsafe mapping.isPresent(content, length) ? content : nil
+        }
+        var status = stat()
+        guard unsafe sk_fstat(descriptor, &status) == 0, offset + length <= UInt64(status.st_size) else { return nil }
+        return unsafe content
+    }
 
     /// Reads or writes all of it. What was done without waiting isn't done again: the message says what is left.
     private func move(_ message: inout Message, _ direction: Message.Operation, _ flags: Int32) -> Answer {

@@ -8,12 +8,11 @@ public final class ReadOnlyView: Device {
     public var features: DeviceFeatures { device.features.intersection([.memory]) }
     public var description: String { "\(device.device.description), read-only" }
 
-    public var source: Int32 { device.source }
-
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: ReadOnlyView.self) { $0.attempt(&$1) } },
-            perform: { unsafe DeviceFunctions.call($0, $1, as: ReadOnlyView.self) { $0.perform(&$1) } })
+            perform: { unsafe DeviceFunctions.call($0, $1, as: ReadOnlyView.self) { $0.perform(&$1) } },
+            lend: { unsafe DeviceFunctions.lend($0, $1, $2, as: ReadOnlyView.self) })
     }
 
     public func attempt(_ message: inout Message) -> Answer {
@@ -23,6 +22,8 @@ public final class ReadOnlyView: Device {
     public func perform(_ message: inout Message) -> Answer {
         message.operation.isChange ? .failed(1) : device.perform(&message)
     }
+
+    public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? { unsafe device.lend(offset, length) }
 }
 
 extension Message.Operation {

@@ -40,6 +40,7 @@ final class Connection {
     /// The worker's own: where it stands in its lists.
     var place = 0
     var isReady = false
+    var isOutputWatched = false
     /// When its patience with the client ends, in nanoseconds of the monotonic clock; nil: never.
     var deadline: UInt64?
 
@@ -52,6 +53,8 @@ final class Connection {
     private(set) var rules: RequestRules?
     private(set) var export: Export?
     private(set) var counters: Counters
+    /// Whether bytes go straight to the system: no STP socket reads them, which would do so in this process.
+    private let isSystemSocket: Bool
     private(set) var style = ReplyStyle.simple
     /// The server stops: requests are refused.
     var isStopping = false
@@ -82,16 +85,23 @@ final class Connection {
         unsafe self.worker = worker
         self.deadline = deadline
         offer = worker.admission.tls
+        isSystemSocket = STPTransport.isForeign(descriptor)
         let negotiation = Negotiation(tls: offer.policy)
         send(negotiation.output)
         self.negotiation = consume negotiation
         self.negotiation?.output = []
     }
 
+    /// Whether content may go out from where a device has it: nobody but the system looks at it.
+    var takesLoans: Bool { isSystemSocket && tls == nil }
+
     /// Ends the connection at the end of the turn.
     func fail(_ reason: String) { if fault == nil { fault = reason } }
 
     // MARK: - A turn
+
+    /// Whether it waits until the client takes more, or may do so.
+    var hasUnsent: Bool { !outgoing.isEmpty || stream != nil || phase == .securing }
 
     /// Does what can be done without waiting.
     func turn() -> Standing {
@@ -319,7 +329,9 @@ final class Connection {
 
     /// Gives a slot and its memory back to the worker.
     func give(_ slot: UnsafeMutablePointer<Slot>) {
-        if let data = unsafe slot.pointee.data { unsafe worker.buffers.put(data, slot.pointee.dataCapacity) }
+        if let data = unsafe slot.pointee.data, unsafe slot.pointee.dataCapacity > 0 {
+            unsafe worker.buffers.put(data, slot.pointee.dataCapacity)
+        }
         unsafe slot.pointee.data = nil
         unsafe worker.slots.put(slot)
     }

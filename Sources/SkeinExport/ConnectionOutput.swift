@@ -18,16 +18,16 @@ extension Connection {
         unsafe worker.staged += reply.count
     }
 
-    /// Sends what is staged. What the client doesn't take at once is kept, before everything else. Where it `hasMore` at
-    /// once, the system may wait for that.
-    func flush(hasMore: Bool = false) {
+    /// Sends what is staged. What the client doesn't take at once is kept, before everything else.
+    func flush() {
         let count = unsafe worker.staged
         guard count > 0 else { return }
         unsafe worker.staged = 0
+        guard unsafe worker.loans.isEmpty else { return flushWithLoans(count) }
         let bytes = unsafe UnsafeRawBufferPointer(rebasing: worker.staging[..<count])
         var sent = 0
         if outgoing.isEmpty {
-            let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT | (hasMore ? MSG_MORE : 0))
+            let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT)
             while sent < count {
                 let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[sent...])
                 let result = unsafe tls?.write(rest) ?? Glibc.send(descriptor, rest.baseAddress, rest.count, flags)
@@ -40,15 +40,61 @@ extension Connection {
         if sent < count { unsafe keep(UnsafeRawBufferPointer(rebasing: bytes[sent...])) }
     }
 
+    /// Sends what is staged, and what devices have lent, in one call.
+    private func flushWithLoans(_ count: Int) {
+        let vectors = unsafe worker.loans.take(
+            with: UnsafeMutableRawBufferPointer(rebasing: worker.staging[..<count]))
+        let sent = unsafe outgoing.isEmpty ? send(vectors) : 0
+        if sent < 0 && errno != EAGAIN { return failSending() }
+        unsafe keep(vectors, from: max(0, sent))
+    }
+
+    /// Sends what it can without waiting: a number of bytes, or -1 and errno.
+    func send(_ vectors: UnsafeMutableBufferPointer<iovec>) -> Int {
+        var message = unsafe msghdr()
+        unsafe message.msg_iov = vectors.baseAddress
+        unsafe message.msg_iovlen = vectors.count
+        var sent: Int
+        repeat {
+            sent = unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+        } while sent < 0 && errno == EINTR
+        return sent
+    }
+
+    /// Keeps what lies behind so many bytes: a copy of what was staged, and where the rest lies.
+    private func keep(_ vectors: UnsafeMutableBufferPointer<iovec>, from sent: Int) {
+        var skip = sent
+        for unsafe(index, vector) in unsafe zip(vectors.indices, vectors) {
+            let done = unsafe min(skip, vector.iov_len)
+            skip -= done
+            guard let base = unsafe vector.iov_base, unsafe vector.iov_len > done else { continue }
+            let rest = unsafe UnsafeRawBufferPointer(start: base + done, count: vector.iov_len - done)
+            if index % 2 == 0 {
+                unsafe keep(rest)
+            } else {
+                let slot = unsafe emptySlot()
+                unsafe slot.pointee.data = unsafe UnsafeMutableRawPointer(mutating: rest.baseAddress)
+                unsafe slot.pointee.dataCount = rest.count
+                unsafe outgoing.append(slot)
+            }
+        }
+    }
+
+    /// A slot for bytes that are only to be sent.
+    private func emptySlot() -> UnsafeMutablePointer<Slot> {
+        let nothing = Request(command: 0, cookie: 0, offset: 0, length: 0)
+        return unsafe worker.slots.take(self, nil, nothing, Message(.flush))
+    }
+
     /// Sends these bytes, in their turn.
     func send(_ bytes: [UInt8]) {
         guard !bytes.isEmpty else { return }
         unsafe bytes.withUnsafeBytes { unsafe keep($0) }
     }
 
-    private func keep(_ bytes: UnsafeRawBufferPointer) {
-        let nothing = Request(command: 0, cookie: 0, offset: 0, length: 0)
-        let slot = unsafe worker.slots.take(self, nil, nothing, Message(.flush))
+    /// Keeps a copy of these bytes, to be sent in their turn.
+    func keep(_ bytes: UnsafeRawBufferPointer) {
+        let slot = unsafe emptySlot()
         let data = unsafe worker.buffers.take(bytes.count)
         unsafe data.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
         unsafe slot.pointee.data = unsafe data
@@ -71,7 +117,7 @@ extension Connection {
         while !outgoing.isEmpty {
             let sent = sendBatch()
             if sent < 0 {
-                if errno == EINTR { continue }
+                if tls != nil && errno == EINTR { continue }
                 if errno != EAGAIN { failSending() }
                 return false
             }
@@ -80,7 +126,9 @@ extension Connection {
         return fault == nil
     }
 
-    private func failSending() {
+    func failSending() {
+        // A reply that has begun can't be taken back.
+        if errno == EFAULT { return fail("a device's file was made shorter while it was sent") }
         let reason = tls.map(\.fault) ?? (unsafe String(cString: strerror(errno)))
         fail("the client is gone: \(reason)")
     }
@@ -104,10 +152,7 @@ extension Connection {
                 }
                 unsafe next = unsafe slot.pointee.next
             }
-            var message = unsafe msghdr()
-            unsafe message.msg_iov = vectors.baseAddress
-            unsafe message.msg_iovlen = count
-            return unsafe sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+            return unsafe send(UnsafeMutableBufferPointer(rebasing: vectors[..<count]))
         }
     }
 

@@ -29,8 +29,8 @@ struct Incoming {
 extension Connection {
     /// A read that is answered whole; a longer one of a device in memory is sent in pieces of this size.
     static let piece = 256 << 10
-    /// A shorter read is copied: sending it straight from a file takes longer.
-    private static let sendable = 64 << 10
+    /// The longest read that is one piece of what is sent together; a longer one can still fail in the middle.
+    private static let lendable = 1 << 20
     /// A shorter read isn't worth looking for holes.
     private static let sparse: UInt64 = 32 << 10
 
@@ -251,16 +251,19 @@ extension Connection {
         let count = Int(request.length)
         guard count > 0 else { return reply(to: request) { $0.done() } }
         let isMemory = iop.features.contains(.memory)
+        if isMemory && takesLoans && count <= Connection.lendable,
+            let content = unsafe iop.lend(request.offset, request.length)
+        {
+            return unsafe lend(content, count, to: request)
+        }
         if style != .simple, request.length >= Connection.sparse, !request.flags.contains(.dontFragment),
             askStatus(request.offset, request.length, iop) == .done
         {
             if isMemory && hasHoles(request) { return begin(ReadStream(request), iop) }
             if !isMemory && readSparsely(request, iop) { return }
         }
-        if isMemory && count >= (iop.source >= 0 && tls == nil ? Connection.sendable : Connection.piece + 1) {
-            return begin(ReadStream(request), iop)
-        }
         if count > Connection.piece {
+            if isMemory { return begin(ReadStream(request), iop) }
             return unsafe submit(
                 slot(request, iop, Message(.read, offset: request.offset, length: request.length), count: count))
         }
@@ -276,6 +279,14 @@ extension Connection {
             unsafe submit(
                 slot(request, iop, Message(.read, offset: request.offset, length: request.length), count: count))
         }
+    }
+
+    /// Answers with content where it lies.
+    private func lend(_ content: UnsafeRawPointer, _ count: Int, to request: Request) {
+        if unsafe worker.loans.isFull { flush() }
+        reply(to: request) { $0.content(at: request.offset, count: count, isLast: true) }
+        unsafe worker.loans.append(
+            UnsafeRawBufferPointer(start: content, count: count), behind: worker.staged)
     }
 
     /// Whether a part of the range reads as zeroes without being stored, by the worker's list of extents.

@@ -4,8 +4,8 @@ import SkeinNBD
 
 /// A long read of a device in memory: it takes no memory of ours, and goes on as the client takes it.
 ///
-/// Content is sent by the kernel straight from the device's file where there is one; else each piece is read when the
-/// client has taken the one before, and is still in the processor's cache when it is sent.
+/// Content that the device lends is sent from where it lies; else each piece is read when the client has taken the one
+/// before, and is still in the processor's cache when it is sent.
 struct ReadStream {
     let request: Request
     /// Where the next byte of content comes from.
@@ -77,21 +77,16 @@ extension Connection {
         // A chunk that can still fail isn't the last one.
         reply(to: request) { $0.content(at: position, count: Int(count), isLast: false) }
         current.chunkEnd = position + count
-        flush(hasMore: true)
     }
 
-    /// Content of the chunk that has begun. False where the client takes no more for now.
+    /// Content of the chunk that has begun, behind what is staged. False where the client takes no more for now.
     private func sendContent(_ current: inout ReadStream, _ iop: IOP) -> Bool {
         let left = Int(current.chunkEnd - current.position)
-        if current.failure == nil, tls == nil, iop.source >= 0 {
-            var offset = off_t(current.position)
-            let sent = unsafe sendfile(descriptor, iop.source, &offset, left)
-            if sent < 0 && errno == EINTR { return true }
-            if sent < 0 && errno == EAGAIN { return false }
-            if sent > 0 { current.position += UInt64(sent) } else { current.failure = sent < 0 ? errno : EIO }
-            return true
+        if current.failure == nil, takesLoans, let content = unsafe iop.lend(current.position, UInt64(left)) {
+            return unsafe send(UnsafeRawBufferPointer(start: content, count: left), &current)
         }
         let count = min(left, Connection.piece)
+        unsafe worker.reserve(count, for: self)
         let start = unsafe worker.stagingRoom.baseAddress!
         if current.failure == nil {
             var message = unsafe Message(.read, offset: current.position, length: UInt64(count), data: start)
@@ -106,6 +101,24 @@ extension Connection {
         current.position += UInt64(count)
         flush()
         return true
+    }
+
+    /// The same with content that the device has lent.
+    private func send(_ content: UnsafeRawBufferPointer, _ current: inout ReadStream) -> Bool {
+        let staged = unsafe worker.staged
+        unsafe worker.loans.append(content, behind: staged)
+        let head = unsafe UnsafeMutableRawBufferPointer(rebasing: worker.staging[..<staged])
+        let sent = unsafe send(worker.loans.take(with: head))
+        if sent < 0 && errno == EFAULT {
+            current.failure = EIO
+        } else if sent < 0 && errno != EAGAIN {
+            failSending()
+        }
+        unsafe worker.staged = 0
+        current.position += UInt64(max(0, sent - staged))
+        // The head goes out before anything else.
+        if sent < staged { unsafe keep(UnsafeRawBufferPointer(rebasing: head[max(0, sent)...])) }
+        return sent > staged || current.failure != nil
     }
 
     private func finish(_ current: ReadStream) {

@@ -1,7 +1,17 @@
+import CSystem
 import Skein
 
 /// Clients that come through memory: STP sockets, past the protocol stacks of the operating system.
 enum STPTransport {
+    /// Whether a stream socket is the system's own. It is asked past libc: an STP socket says there that it is a stream too.
+    static func isForeign(_ descriptor: Int32) -> Bool {
+        // SO_TYPE, and SOCK_STREAM.
+        let (option, stream): (Int32, Int32) = (3, 1)
+        var kind: Int32 = 0
+        var length = UInt32(MemoryLayout<Int32>.size)
+        return unsafe sk_getsockopt(descriptor, SOL_SOCKET, option, &kind, &length) == 0 && kind == stream
+    }
+
     /// A socket that listens there and never waits, and its address.
     static func listen(_ text: String) throws(ExportFault) -> (descriptor: Int32, uri: String) {
         guard let given = Address(text) else {

@@ -24,7 +24,7 @@ struct Slot {
 
     /// Content of the request or of the reply.
     var data: UnsafeMutableRawPointer?
-    /// What was asked of the pool for it.
+    /// What was asked of the pool for it; 0 for content that the device has lent.
     var dataCapacity = 0
     /// What precedes the content in the reply.
     var head: UnsafeMutableRawPointer

@@ -58,6 +58,7 @@ final class Worker {
     let input: UnsafeMutableRawBufferPointer
     let staging: UnsafeMutableRawBufferPointer
     var staged = 0
+    var loans = Loans()
     var buffers = BufferPool()
     var slots = SlotPool()
     let extents: UnsafeMutablePointer<ExtentList>
@@ -135,7 +136,12 @@ final class Worker {
         now = sk_now()
         for index in 0..<Int(max(0, count)) {
             if let pointer = unsafe events[index].data.ptr {
-                enqueue(unsafe Unmanaged<Connection>.fromOpaque(pointer).takeUnretainedValue())
+                let connection = unsafe Unmanaged<Connection>.fromOpaque(pointer).takeUnretainedValue()
+                if unsafe events[index].events == EPOLLOUT.rawValue && !connection.hasUnsent {
+                    watch(connection, output: false)
+                } else {
+                    enqueue(connection)
+                }
             } else {
                 takeOrders()
                 collect()
@@ -157,7 +163,7 @@ final class Worker {
         connection.isReady = false
         guard connection.place >= 0 else { return }
         switch connection.turn() {
-        case .idle: break
+        case .idle: if connection.hasUnsent && !connection.isOutputWatched { watch(connection, output: true) }
         case .again: enqueue(connection)
         case .ended: end(connection)
         }
@@ -200,16 +206,26 @@ final class Worker {
     private func adopt(_ descriptor: Int32, _ peer: Peer) {
         let connection = Connection(
             descriptor, peer, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000)
-        var event = unsafe epoll_event()
-        unsafe event.events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
-        unsafe event.data.ptr = unsafe Unmanaged.passUnretained(connection).toOpaque()
         hasDeadlines = true
         connection.place = connections.count
         connections.append(connection)
-        if unsafe epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) != 0 { connection.fail("it can't be watched") }
+        watch(connection, output: false, by: EPOLL_CTL_ADD)
         if stopDeadline != nil { connection.stop() }
         log.connectionBegan(descriptor)
         enqueue(connection)
+    }
+
+    /// Room for output is watched only while somebody waits for it: a Unix socket tells of it whenever its client has
+    /// taken something.
+    private func watch(_ connection: Connection, output: Bool, by operation: Int32 = EPOLL_CTL_MOD) {
+        var event = unsafe epoll_event()
+        unsafe event.events = EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
+        if output { unsafe event.events |= EPOLLOUT.rawValue }
+        unsafe event.data.ptr = unsafe Unmanaged.passUnretained(connection).toOpaque()
+        connection.isOutputWatched = output
+        if unsafe epoll_ctl(epoll, operation, connection.descriptor, &event) != 0 {
+            connection.fail("it can't be watched")
+        }
     }
 
     private func end(_ connection: Connection) {

@@ -28,6 +28,26 @@ func arrayTests() throws {
     check(fault { try ConcatenatedDevice([parts[0]]) } != nil, "arrays: one device is none")
 }
 
+func loanTests() throws {
+    let memory = try FileDevice.memory(size: 3 << 20)
+    let view = IOP(ReadOnlyView(memory))
+    let iop = IOP(memory)
+    check(unsafe iop.lend(0, 4096) == nil, "memory: a hole isn't lent")
+    check(iop.write(noise(2 << 20), at: 0), is: .done, "memory: it is written")
+    for (offset, count) in [(0, 2 << 20), (4097, 1), (5000, 1 << 20)] {
+        let lent = unsafe view.lend(UInt64(offset), UInt64(count))
+        check(
+            unsafe lent.map { unsafe Array(UnsafeRawBufferPointer(start: $0, count: count)) }
+                == Array(noise(2 << 20)[offset..<offset + count]),
+            "memory: \(count) bytes at \(offset) are lent, by a view too")
+    }
+    check(unsafe iop.lend((2 << 20) - 1, 4097) == nil, "memory: a range that ends in a hole isn't lent")
+    check(unsafe iop.lend((3 << 20) - 1, 2) == nil, "memory: nothing is lent beyond the end")
+    check(iop.send(.resize, count: 4096), is: .done, "memory: it becomes smaller")
+    check(unsafe iop.lend(4096, 1) == nil, "memory: what was cut off isn't lent")
+    check(unsafe iop.lend(0, 4096) != nil, "memory: what is left is lent")
+}
+
 func mirrorTests() throws {
     let failing = try FailingDevice(FileDevice.memory(size: size))
     let good = try FileDevice.memory(size: size)

@@ -31,6 +31,7 @@ if CommandLine.arguments.count > 2 {
     try blockDeviceTests(CommandLine.arguments[2])
 }
 try arrayTests()
+try loanTests()
 try mirrorTests()
 try viewTests()
 try volatileTests()

@@ -4,6 +4,7 @@ import os
 import random
 import struct
 import threading
+import time
 
 import nbd
 from harness import Skip, test
@@ -330,6 +331,44 @@ def _(folder):
             client.request(nbd.READ, 0, size)
             assert client.error() == nbd.EIO
             assert client.read(0, 1 << 20) == random.Random(7).randbytes(1 << 20)
+
+
+@test("memory: to read holes gives them no memory, in no style and by no length")
+def _(folder):
+    with Scratch(prefix="skein-export-", dir="/dev/shm") as scratch:
+        path = sparse(scratch, 8 << 20, (1 << 20, 65536))
+        stored = os.stat(path).st_blocks
+        expected = bytes(1 << 20) + b"\xa5" * 65536 + bytes(4 << 20)
+        for style in STYLES:
+            with transmitting(folder, style, device=path) as client:
+                for offset, length in ((0, 4096), (0, 70_000), (0, 4 << 20), ((1 << 20) - 10, 20), (1 << 20, 65536)):
+                    assert client.read(offset, length) == expected[offset:offset + length]
+        assert os.stat(path).st_blocks == stored
+
+
+@test("memory: a client that takes its replies late gets them whole")
+def _(folder):
+    size = 8 << 20
+    expected = random.Random(7).randbytes(size)
+    with Scratch(prefix="skein-export-", dir="/dev/shm") as scratch:
+        path = image(scratch, size)
+        for style in STYLES:
+            with transmitting(folder, style, device=path) as client:
+                ranges = [(number * 100_003, 1 + number * 15_000) for number in range(64)]
+                asked = {client.cookie + 1 + index: pair for index, pair in enumerate(ranges)}
+                for pair in ranges:
+                    client.request(nbd.READ, *pair)
+                time.sleep(0.05)  # the socket doesn't take all meanwhile
+                while asked:
+                    if client.style == nbd.SIMPLE:
+                        _, error, cookie = struct.unpack(">IIQ", client.take(16))
+                        offset, length = asked.pop(cookie)
+                        data = client.take(length)
+                    else:
+                        chunks = client.chunks()
+                        offset, length = asked.pop(chunks[0].cookie)
+                        data = nbd.assemble(chunks, offset, length)
+                    assert data == expected[offset:offset + length]
 
 
 @test("structured: with DF the content is one chunk")
