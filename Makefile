@@ -52,7 +52,7 @@ endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
 LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
-.PHONY: all help setup demo test check test-programs bench bench-export soak format lint install deb clean
+.PHONY: all help setup demo test check test-programs test-vm test-nbd-next bench bench-export soak format lint install deb clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -65,6 +65,8 @@ help:
 	@echo 'make check           the short tests, for use while working (under 5 minutes)'
 	@echo 'make test            all tests that need no installed servers'
 	@echo 'make test-programs   real servers and clients, and CPython'"'"'s own socket tests; installs what it lacks'
+	@echo 'make test-vm         device export with the Linux kernel as client, in a virtual machine'
+	@echo 'make test-nbd-next   device export with the clients of Debian 13'
 	@echo 'make soak            the tests again and again for SOAK_MINUTES (60)'
 	@echo 'make soak SEEDS=N    N other seeds of the two simulators instead'
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
@@ -218,6 +220,14 @@ test-programs: all
 	@scripts/setup.sh test
 	@Tests/Programs/install.sh
 	@scripts/test.py --programs
+
+test-vm: all
+	@scripts/setup.sh vm
+	@scripts/test.py vm
+
+test-nbd-next: all
+	@scripts/setup.sh next
+	@scripts/test.py export-next
 
 bench: all
 	@scripts/setup.sh test

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what building (`setup.sh build`), testing (`setup.sh test`) or packaging (`setup.sh deb`) needs and this machine
-# lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
+# Installs what building (`setup.sh build`), testing (`setup.sh test`, `vm`, `next`) or packaging (`setup.sh deb`) needs and this
+# machine lacks, by package name through apt-get. Says nothing when all is there. Swift itself it only asks for.
 set -eu
 
 # What must be there, and the Debian package that has it: a file, a shared library, or a command.
@@ -30,11 +30,22 @@ ip:iproute2
 unshare:util-linux
 losetup:mount
 certtool:gnutls-bin"
+# The virtual machine, and what goes into it.
+vm="
+qemu-system-x86_64:qemu-system-x86
+busybox:busybox-static
+nbd-client:nbd-client
+mkfs.ext4:e2fsprogs
+cpio:cpio"
+next="
+debootstrap:debootstrap"
 deb="
 dpkg-shlibdeps:dpkg-dev"
 
 case ${1:-build} in
 test) wanted=$build$swift$test ;;
+vm) wanted=$build$swift$test$vm ;;
+next) wanted=$build$swift$test$next ;;
 deb) wanted=$build$swift$deb ;;
 *) wanted=$build$swift ;;
 esac

@@ -78,6 +78,8 @@ STAGES = [
     Stage("models", ["Tests/Models/check.sh"], 900),
     Stage("programs", ["python3", "Tests/Programs/run.py"], 1800, groups=("programs",)),
     Stage("export-foreign", ["python3", "Tests/Export/export.py", "--foreign"], 600, groups=("programs",)),
+    Stage("export-next", ["python3", "Tests/Export/export.py", "--next"], 1200, groups=()),
+    Stage("vm", ["python3", "Tests/VM/vm.py"], 600, groups=()),
     Stage("cpython", ["python3", "Tests/Programs/cpython.py"], 3600, groups=("programs",)),
     Stage("package", ["python3", "Tests/Package/package.py"], 900, groups=("programs",)),
     Stage("benchmarks", ["python3", "Benchmarks/bench.py", "--smoke"], 900, groups=("programs",)),

@@ -15,10 +15,13 @@ import harness  # noqa: E402
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--foreign", action="store_true", help="with libnbd, qemu and fio, which must be installed")
+    parser.add_argument("--next", action="store_true", help="with those of Debian 13, in a folder that debootstrap makes")
     parser.add_argument("--filter", default="", metavar="TEXT", help="only tests whose sentence has TEXT")
     options = parser.parse_args()
     if options.foreign:
         import foreign_tests  # noqa: F401
+    elif options.next:
+        import next_tests  # noqa: F401
     else:
         import access_tests  # noqa: F401
         import allocation_tests  # noqa: F401

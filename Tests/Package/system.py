@@ -72,8 +72,8 @@ def mirror():
     return sites[0], proxies
 
 
-def bare_system(packages):
-    """Debian 12 with what is essential, and these packages. Skips the test where none can be made."""
+def bare_system(packages, suite="bookworm"):
+    """Debian 12, or another one, with what is essential, and these packages. Skips the test where none can be made."""
     if os.geteuid() != 0:
         raise Skip("debootstrap needs root")
     debootstrap = shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -82,7 +82,7 @@ def bare_system(packages):
     site, proxies = mirror()
     system = System()
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", debootstrap, "--variant=minbase",
-               f"--include={','.join(packages)}", "bookworm", system.root, site]
+               f"--include={','.join(packages)}", suite, system.root, site]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=LIMIT_SECONDS, env=os.environ | proxies,
                             stdin=subprocess.DEVNULL)
     if result.returncode:
