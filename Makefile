@@ -179,6 +179,9 @@ build/tests/transfer: $(wildcard Tests/Transfer/*.swift) $(TRANSFER) Package.swi
 build/tests/device: $(wildcard Tests/Device/*.swift) $(EXPORT) $(SYSTEM) Package.swift
 	$(call swift_product,DeviceTests)
 
+build/tests/callpath: $(wildcard Benchmarks/CallPath/*.swift Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift) $(SYSTEM) Package.swift
+	$(call swift_product,CallPath)
+
 MEDIUM := $(wildcard Sources/SkeinMedium/*.swift Sources/CXXHash/*)
 
 build/tests/medium: $(wildcard Tests/Medium/*.swift Tests/MediumKit/*.swift) $(MEDIUM) $(SYSTEM) Package.swift
@@ -245,7 +248,7 @@ soak: all
 
 # --- source form
 
-FORMATTED := $(wildcard Sources Tests Package.swift)
+FORMATTED := $(wildcard Sources Tests Benchmarks/CallPath Package.swift)
 
 format:
 	@swift format --in-place --parallel --recursive $(FORMATTED)

@@ -68,6 +68,10 @@ let package = Package(
             name: "DeviceTests", dependencies: ["SkeinDevice"], path: "Tests/Device", exclude: ["run.sh"],
             swiftSettings: strict
         ),
+        // The direct call path beside layers, for the benchmark of device export.
+        .executableTarget(
+            name: "CallPath", dependencies: ["SkeinDevice", "SkeinNBD"], path: "Benchmarks/CallPath",
+            swiftSettings: strict),
         // Hosts that share a medium: its format, membership and rings; the filaments on a conduit; what a host does
         // with both. State machines without I/O, which no product has yet.
         .target(name: "SkeinMedium", dependencies: ["CXXHash"], swiftSettings: strict),

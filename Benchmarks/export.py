@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "Tests" / "Programs"))
 from support import namespace  # noqa: E402
 
 import table  # noqa: E402
-from export_servers import SERVERS, SKEIN, Serving  # noqa: E402
+from export_servers import CHECKOUT, SERVERS, SKEIN, Serving  # noqa: E402
 
 MARKS = ("<!-- figures of Benchmarks/export.py: begin -->", "<!-- figures of Benchmarks/export.py: end -->")
 IMAGE = 256 << 20
@@ -30,6 +30,8 @@ PEERS = [name for name in SERVERS if name != "skein"]
 # Skein's server and fio both under `skein run`, so that TCP goes through memory.
 MEMORY = "skein run"
 PROGRAMS = ("fio", "nbdkit", "qemu-nbd", "nbd-server")
+CALL_PATH = CHECKOUT / "build/tests/callpath"
+CARRIERS = {"unix": "Unix", "tcp": "TCP", "tls": "TLS"}
 PORTS = itertools.count(12000)  # the namespace is ours: all are free
 
 
@@ -38,7 +40,7 @@ class Row:
     """One load: fio's words for it, and where."""
     pattern: str
     depth: int
-    carrier: str  # unix or tcp
+    carrier: str  # unix, tcp or tls
     jobs: int = 1
     medium: str = "tmpfs"  # or disk, with its file in the page cache, or cold
     target: float | None = None  # what the ratio to the best peer is to be
@@ -57,7 +59,7 @@ class Row:
                 "read": "1 MiB sequential read", "write": "1 MiB sequential write"}[self.pattern]
         many = f"{self.jobs} connections at depth" if self.jobs > 1 else "depth"
         medium = {"tmpfs": "", "disk": ", disk file in the page cache", "cold": ", disk file not in the page cache"}
-        return f"{what}, {many} {self.depth}, {'Unix' if self.carrier == 'unix' else 'TCP'}{medium[self.medium]}"
+        return f"{what}, {many} {self.depth}, {CARRIERS[self.carrier]}{medium[self.medium]}"
 
 
 @dataclasses.dataclass
@@ -73,6 +75,8 @@ ROWS = [
     *[Row("randwrite", 32, carrier, target=1.0) for carrier in ("unix", "tcp")],
     *[Row(pattern, 4, carrier, target=1.05) for carrier in ("unix", "tcp") for pattern in ("read", "write")],
     *[Row("randread", 32, carrier, jobs=4, target=1.2) for carrier in ("unix", "tcp")],
+    Row("randread", 32, "tls"),
+    Row("read", 4, "tls"),
     Row("randread", 1, "unix", medium="disk"),
     Row("randread", 32, "unix", medium="disk"),
     Row("randwrite", 32, "unix", medium="disk"),
@@ -84,7 +88,7 @@ ROWS = [
 
 def smallest_set():
     """One row of each kind."""
-    return list({(row.pattern, row.medium, row.jobs): row for row in ROWS}.values())
+    return list({(row.pattern, row.medium, row.jobs, row.carrier == "tls"): row for row in ROWS}.values())
 
 
 class Session:
@@ -130,7 +134,7 @@ class Session:
         command = [*prefix, "fio", "--name=load", "--ioengine=nbd", f"--uri={serving.client_uri}", f"--rw={row.pattern}",
                    f"--bs={row.block}", f"--iodepth={row.depth}", f"--numjobs={row.jobs}", "--time_based", "--thread",
                    f"--runtime={round(self.seconds * 1000)}ms", "--randrepeat=0", "--norandommap", "--output-format=json"]
-        environment = os.environ | {"SKEIN_DIR": str(serving.folder)}
+        environment = os.environ | {"SKEIN_DIR": str(serving.folder), "HOME": str(serving.folder)}
         result = subprocess.run(command, capture_output=True, text=True, timeout=60 + 10 * self.seconds, env=environment,
                                 cwd=serving.folder)
         if result.returncode != 0:
@@ -139,7 +143,21 @@ class Session:
 
 
 def servers_of(row):
-    return [*SERVERS, *([MEMORY] if row.carrier == "tcp" else [])]
+    # nbd-server refuses the certificate that the others serve with.
+    servers = [name for name in SERVERS if row.carrier != "tls" or name != "nbd-server"]
+    return [*servers, *([MEMORY] if row.carrier == "tcp" else [])]
+
+
+def call_path(options):
+    """The direct call path beside layers, without sockets: lines of a table."""
+    amount = ["2000", "1"] if options.smoke else []
+    said = subprocess.run([CALL_PATH, *amount], capture_output=True, text=True, timeout=300, check=True)
+    lines = ["", "| the call path alone: processor time, microseconds a request | direct | by layers | by layers and another thread |",
+             "|---|--:|--:|--:|"]
+    for figures in map(json.loads, said.stdout.splitlines()):
+        cells = [table.number(figures[name]) for name in ("direct", "layered", "threaded")]
+        lines.append(f"| {figures['request']} | {' | '.join(cells)} |")
+    return lines
 
 
 def run(options, chosen, session):
@@ -207,11 +225,13 @@ def main():
         sys.exit(f"no row matches '{options.filter}'")
     if missing := [name for name in PROGRAMS if not shutil.which(name)]:
         sys.exit(f"not installed: {' '.join(missing)} (Tests/Programs/install.sh)")
+    # Before the network is gone; the second time there is nothing to do.
+    subprocess.run(["make", "--no-print-directory", "-C", CHECKOUT, "build/tests/callpath"], check=True)
     namespace.enter()
     with tempfile.TemporaryDirectory(prefix="skein-bench-", dir="/var/tmp") as disk, \
             tempfile.TemporaryDirectory(prefix="skein-bench-", dir="/dev/shm") as memory:
         figures, failures = run(options, chosen, Session(options, pathlib.Path(disk), pathlib.Path(memory)))
-    text = render(chosen, figures, options.rounds)
+    text = "\n".join([render(chosen, figures, options.rounds), *call_path(options)])
     print(text)
     if options.output:
         table.put_into(options.output, text, MARKS)

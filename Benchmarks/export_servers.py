@@ -1,13 +1,16 @@
-"""The servers that are compared: each serves one file by the name 'disk' over a Unix socket or TCP."""
+"""The servers that are compared: each serves one file by the name 'disk' over a Unix socket, TCP, or TCP with TLS."""
 
 import os
 import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
-from processor_time import seconds_of_running
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "Tests" / name) for name in ("Commands", "Export")]
+from certificates import Authority  # noqa: E402
+from processor_time import seconds_of_running  # noqa: E402
 
 WATCHDOG_SECONDS = 20
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
@@ -15,24 +18,30 @@ SKEIN = os.environ.get("SKEIN_BIN") or CHECKOUT / "build/bin/skein"
 
 
 def skein(serving):
-    return [SKEIN, "export", f"disk={serving.image}", "--listen", serving.uri, "--manage", serving.folder / "manage"]
+    secure = ["--tls-certificates", serving.certificates] if serving.certificates else []
+    return [SKEIN, "export", f"disk={serving.image}", "--listen", serving.uri, "--manage", serving.folder / "manage", *secure]
 
 
 def nbdkit(serving):
     place = ["--unix", serving.path] if serving.path else ["--ipaddr", "127.0.0.1", "--port", serving.port]
-    return ["nbdkit", "--foreground", "--exportname", "disk", *place, "file", serving.image]
+    secure = ["--tls", "require", f"--tls-certificates={serving.certificates}"] if serving.certificates else []
+    return ["nbdkit", "--foreground", "--exportname", "disk", *place, *secure, "file", serving.image]
 
 
 def qemu_nbd(serving):
     place = ["--socket", serving.path] if serving.path else ["--bind", "127.0.0.1", "--port", serving.port]
-    return ["qemu-nbd", "--format", "raw", "--export-name", "disk", "--persistent", "--shared", "64", *place, serving.image]
+    credentials = f"tls-creds-x509,id=tls,endpoint=server,verify-peer=no,dir={serving.certificates}"
+    secure = ["--object", credentials, "--tls-creds", "tls"] if serving.certificates else []
+    return ["qemu-nbd", "--format", "raw", "--export-name", "disk", "--persistent", "--shared", "64", *place, *secure, serving.image]
 
 
 def nbd_server(serving):
     place = f"unixsock = {serving.path}" if serving.path else f"listenaddr = 127.0.0.1\nport = {serving.port}"
     settings = serving.folder / "nbd-server.conf"
     # As fast as it can: it may answer writes from memory, as the others do.
-    settings.write_text(f"[generic]\n{place}\n[disk]\nexportname = {serving.image}\nflush = true\nfua = true\n")
+    folder = serving.certificates
+    secure = f"certfile = {folder}/server-cert.pem\nkeyfile = {folder}/server-key.pem\ncacertfile = {folder}/ca-cert.pem\nforce_tls = true\n" if folder else ""
+    settings.write_text(f"[generic]\n{place}\n{secure}[disk]\nexportname = {serving.image}\nflush = true\nfua = true\n")
     # Told to stay in the foreground it would serve one client at a time.
     return ["nbd-server", "-C", settings, "-p", serving.daemon]
 
@@ -48,6 +57,14 @@ class Serving:
         self.path = folder / "socket" if carrier == "unix" else None
         self.uri = f"nbd+unix:///?socket={self.path}" if self.path else f"nbd://127.0.0.1:{port}"
         self.client_uri = f"nbd+unix:///disk?socket={self.path}" if self.path else f"{self.uri}/disk"
+        self.certificates = None
+        if carrier == "tls":
+            self.certificates = Authority(folder).folder
+            self.client_uri = f"nbds://localhost:{port}/disk"
+            # Where libnbd looks for the authority, of a client whose home the folder is.
+            trusted = folder / ".pki" / "libnbd"
+            trusted.mkdir(parents=True)
+            (trusted / "ca-cert.pem").write_bytes((self.certificates / "ca-cert.pem").read_bytes())
         self.prefix = prefix
         # Where a server that goes into the background leaves its process number.
         self.daemon = folder / "daemon.pid"
