@@ -65,6 +65,8 @@ final class Connection {
     private var held: (memory: UnsafeMutableRawPointer, count: Int)?
     /// Whether they begin with a whole request, which had to wait.
     var holdsWhole = false
+    /// Whether something follows the request that is looked at.
+    var hasMoreInput = false
     /// The request whose payload is coming.
     var incoming: Incoming?
 

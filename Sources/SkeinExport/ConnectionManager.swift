@@ -93,10 +93,16 @@ public final class ConnectionManager {
                 continue
             }
             isFull = false
-            let least = workers.min { $0.population.load(ordering: .relaxed) < $1.population.load(ordering: .relaxed) }
+            let least = workers.min { load($0) < load($1) }
             least?.population.add(1, ordering: .relaxed)
             least?.send(.adopt(descriptor, transport.peer(of: descriptor)))
         }
+    }
+
+    /// What a new client would meet: connections of the worker, and whether it hears of it at once.
+    private func load(_ worker: Worker.Mailbox) -> Int {
+        let population = worker.population.load(ordering: .relaxed)
+        return worker.isWaiting.load(ordering: .relaxed) ? population + limits.connections : population
     }
 
     private func stop() {

@@ -65,6 +65,7 @@ extension Connection {
             }
             position += size
             counters.count(request)
+            hasMoreInput = position < bytes.count
             act(on: request, verdict, iop)
         }
         return position
@@ -272,7 +273,11 @@ extension Connection {
         reply.content(at: request.offset, count: count, isLast: true)
         let start = unsafe worker.stagingRoom.baseAddress! + reply.count
         var message = unsafe Message(.read, offset: request.offset, length: request.length, data: start)
-        switch iop.attempt(&message) {
+        var answer = iop.attempt(&message)
+        if answer == .wouldWait, !hasMoreInput, unsafe worker.staged == 0 {
+            answer = unsafe worker.wait(for: iop, &message) ?? answer
+        }
+        switch answer {
         case .done: unsafe worker.staged += reply.count + count
         case .failed(let errno): fail(request, errno)
         case .wouldWait:

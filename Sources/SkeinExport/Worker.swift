@@ -25,6 +25,8 @@ final class Worker {
         /// Connections of the worker.
         let population = Atomic(0)
         let hasEnded = Atomic(false)
+        /// The worker waits for a device: it takes no orders meanwhile.
+        let isWaiting = Atomic(false)
 
         func send(_ order: Order) {
             orders.withLock { $0.append(order) }
@@ -44,6 +46,9 @@ final class Worker {
     static let inputSize = 256 << 10
     static let stagingSize = 512 << 10
     private static let eventLimit = 128
+    /// Nanoseconds; a device that takes longer is waited for by helpers for a while.
+    private static let longWait: UInt64 = 50_000_000
+    private static let restOfCaution = 1000
 
     let catalogue: Catalogue
     let limits: Limits
@@ -75,6 +80,8 @@ final class Worker {
     private var patience = Patience()
     /// Slots that helpers have.
     private var atDevice = 0
+    /// Requests that helpers get before the worker waits for a device again.
+    private var caution = 0
     private var nextCheck: UInt64 = 0
     /// Whether a connection may have a deadline.
     var hasDeadlines = false
@@ -264,6 +271,22 @@ final class Worker {
     func submit(_ slot: UnsafeMutablePointer<Slot>) {
         atDevice += 1
         unsafe helpers.submit(slot)
+    }
+
+    /// Waits for the device here, where that keeps nobody else waiting: to wake a helper, and to be woken by it, can take as
+    /// long as a disk. Nil where a helper has to do it.
+    func wait(for iop: IOP, _ message: inout Message) -> Answer? {
+        guard connections.count == 1, departed.isEmpty, atDevice == 0, stopDeadline == nil else { return nil }
+        guard caution == 0 else {
+            caution -= 1
+            return nil
+        }
+        let begin = Clock.now
+        mailbox.isWaiting.store(true, ordering: .relaxed)
+        let answer = iop.perform(&message)
+        mailbox.isWaiting.store(false, ordering: .relaxed)
+        if Clock.now - begin > Worker.longWait { caution = Worker.restOfCaution }
+        return answer
     }
 
     /// Hands answers to their connections.
