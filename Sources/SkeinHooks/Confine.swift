@@ -114,12 +114,17 @@ func hasConnections() -> Bool {
     return false
 }
 
-/// Everything is the kernel's from now on: connections go on through relays, whose streams are ordinary sockets.
-func withdraw() {
+/// Connections go on through relays, whose streams are ordinary sockets.
+func withdrawConnections() {
+    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { withdraw(number, entry(number)) }
+}
+
+/// Everything is the kernel's from now on.
+private func withdraw() {
     unsafe rules.enabled = false
     unsafe process.maySetUp = false
     leaveListeners()
-    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { withdraw(number, entry(number)) }
+    withdrawConnections()
     unsafe forEachSet { set in unsafe withLock(set) { $0.restoreNested() } }
     for number in 0..<programEnd where kind(entry(Int32(number))) != .endpoint { clearEntry(Int32(number)) }
 }
