@@ -64,7 +64,8 @@ package func peerCredentials(_ descriptor: Int32) -> (process: Int32, user: UInt
     return (credentials.0, credentials.1)
 }
 
-/// Makes the connecting end to the TCP listener: a Unix socket on a number of its own, and its memory. `bound` is
+/// Makes the connecting end to the TCP listener: a Unix socket on a number of its own, which no other thread uses until
+/// `closeConnecting`, and its memory. `bound` is
 /// the TCP socket that has the client's port, -1 where none has.
 package func connectEnd(
     to dialled: Address, from client: Address, bound: Int32, listener: ListenerIdentity
@@ -103,8 +104,9 @@ private func connectEnd(
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec | Flag.nonBlock /* SOCK_SEQPACKET */, 0)
     guard made >= 0 else { return (nil, -1, made == -Int(EMFILE) ? .noDescriptor : .kernelRefused) }
     let descriptor = Int32(made)
+    unsafe process.noteConnecting?(descriptor, true)
     func fail(_ reason: Reason) -> (endpoint: Endpoint?, descriptor: Int32, reason: Reason) {
-        _ = sk_close(descriptor)
+        closeConnecting(descriptor)
         return (nil, -1, reason)
     }
     var address = name.address
@@ -114,6 +116,12 @@ private func connectEnd(
     let greeted = greet(over: descriptor, pool: number, dialled: dialled, client: client, bound: bound)
     guard let endpoint = greeted.endpoint else { return fail(greeted.reason) }
     return (endpoint, descriptor, .none)
+}
+
+/// Closes the number on which `connectEnd` has made a Unix socket.
+package func closeConnecting(_ descriptor: Int32) {
+    _ = sk_close(descriptor)
+    unsafe process.noteConnecting?(descriptor, false)
 }
 
 /// False for the number that stands for everybody who has none in this user namespace: it proves nothing.

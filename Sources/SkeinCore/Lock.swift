@@ -43,7 +43,7 @@ package struct Lock {
     }
 
     /// For a thread that leaves by longjmp whatever it is doing under the lock. False where it doesn't have it.
-    package func abandon() -> Bool {
+    @discardableResult package func abandon() -> Bool {
         guard memory.load32(offset) == UInt32(truncatingIfNeeded: sk_thread_id()) else { return false }
         memory.add32(offset + 4, 1)
         memory.release32(offset, 0)

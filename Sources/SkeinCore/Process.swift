@@ -42,6 +42,8 @@ package struct ProcessState {
     /// Told of each descriptor that the core keeps for itself, and of its end, so that the hooks can keep
     /// a program that closes everything away from it.
     package var noteHidden: (@convention(c) (Int32, Bool) -> Void)? = nil
+    /// The same of a Unix socket that is a client's for as long as it connects, on a number of the program's own.
+    package var noteConnecting: (@convention(c) (Int32, Bool) -> Void)? = nil
     package init() {}
 }
 

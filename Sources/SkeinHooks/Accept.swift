@@ -128,12 +128,9 @@ private func acceptFromMemory(
         let accepted = arrive {
             // A client that has been accepted must be served, or be put back.
             let isReady = withProcessLock { unsafe process.spares.keep(lending: true) && process.blocks.prepare() }
-            guard isReady else { return -Int(EMFILE) }
-            let accepted = sk_accept4(hidden, nil, nil, flags)
-            if accepted >= 0 {
-                greeting = unsafe acceptEnd(Int32(accepted), hidden: hidden, bound: socket.pointee.bound4or6)
-            }
-            return accepted
+            return isReady ? sk_accept4(hidden, nil, nil, flags) : -Int(EMFILE)
+        } look: {
+            greeting = unsafe acceptEnd($0, hidden: hidden, bound: socket.pointee.bound4or6)
         }
         guard accepted >= 0 else {
             if accepted == -Int(EAGAIN) && late > 0 { return helloIsLate }
@@ -145,8 +142,8 @@ private func acceptFromMemory(
             return unsafe finishAccept(end, descriptor, socket, address, length, flags)
         }
         if case .again = greeting { late += 1 }
-        clearEntry(descriptor)
         _ = sk_close(descriptor)
+        clearArrival(descriptor)
         if case .full = greeting { return -Int(EMFILE) }
         // A TCP listener goes on, with TCP alone.
         if case .noMemory = greeting, unsafe socket.pointee.isSTP { return -Int(ENOMEM) }

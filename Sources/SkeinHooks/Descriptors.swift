@@ -16,7 +16,7 @@ enum Kind: UInt {
     case hidden = 5
     /// A connection over TCP that came to a listener of ours: `CarriedSocket`.
     case carried = 6
-    /// What has just been accepted, and is to be the program's in a moment.
+    /// What has just been accepted, and is to be the program's in a moment; or becomes a connection just now.
     case arriving = 7
     /// A relay's stream that the program was started with. It becomes the end at its first use (`Inherited.swift`).
     case relayed = 8
@@ -41,16 +41,17 @@ private let marks = 3
         return 0
     }
     let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
-    if word == 0 ? acceptWords.load32(AcceptWord.lock) == 0 : word != Kind.arriving.rawValue { return word }
+    if word == 0 ? acceptWords.load32(AcceptWord.enters) == 0 : word != Kind.arriving.rawValue { return word }
     return settled(descriptor)
 }
 
-/// One thread accepts at a time. Beside the lock's eight bytes: how often one has, and a mark that whoever holds the
-/// lock isn't waited for any more.
+/// One thread accepts at a time. Beside the lock's eight bytes: the thread that is just getting a number from the kernel,
+/// how often one has, and a mark that this one isn't waited for any more.
 private enum AcceptWord {
     static let lock = 16
-    static let finished = 24
-    static let isGivenUp = 28
+    static let enters = 24
+    static let entered = 28
+    static let isGivenUp = 40
 }
 
 /// Where the lock of `takeUp` lies, in the same words.
@@ -60,40 +61,67 @@ var acceptWords: SharedMemory {
     @inline(__always) get { unsafe SharedMemory(sk_process_lock()) }
 }
 
-/// Another thread is accepting a connection: its number, which only the kernel knows yet, may be this one. What the
-/// program does with it waits for the entry, a millisecond at most, as what is read now would be no byte of the stream.
+/// Another thread is accepting a connection: its number, which only the kernel knows yet, may be this one. Or that has
+/// the number, and looks at the connection; or it connects, by this number. What the program does with it waits for the
+/// entry, as what is read now would be no byte of the stream, and what is written no bell.
 @inline(never) private func settled(_ descriptor: Int32) -> UInt {
     guard let table = unsafe descriptorTable else { return 0 }
     let words = acceptWords
     let own = UInt32(truncatingIfNeeded: sk_thread_id())
-    let finished = words.load32(AcceptWord.finished)
-    let deadline = sk_now() + 1_000_000
+    let entered = words.load32(AcceptWord.entered)
+    let start = sk_now()
     while true {
+        let enters = words.load32(AcceptWord.enters)
+        let isOver = enters == 0 || words.load32(AcceptWord.entered) != entered
         let word = unsafe table[Int(descriptor)].load(ordering: .acquiring)
         if word != 0 && word != Kind.arriving.rawValue { return word }
-        let owner = words.load32(AcceptWord.lock)
+        if word == 0 && (isOver || words.load32(AcceptWord.isGivenUp) != 0) { return 0 }
         // A signal handler that came in between waits for nothing.
-        if owner == own || words.load32(AcceptWord.isGivenUp) != 0 { return 0 }
-        if word == 0 && (owner == 0 || words.load32(AcceptWord.finished) != finished) { return 0 }
-        if sk_now() > deadline {
-            // It was stopped, or has left by longjmp.
-            if word == 0 { words.store32(AcceptWord.isGivenUp, 1) }
-            return 0
-        }
-        sk_pause()
+        if words.load32(AcceptWord.lock) == own { return 0 }
+        let waited = sk_now() &- start
+        if waited > (word == 0 ? patience.anyNumber : patience.itsNumber) { return giveUp(word, descriptor) }
+        if waited < 20_000 { sk_pause() } else { sk_yield() }
     }
 }
 
-/// Runs `accept`, which returns a new descriptor; other threads leave its number alone until it has an entry.
-func arrive(_ accept: () -> Int) -> Int {
-    if sk_is_single_threaded() != 0 { return accept() }
+/// For as long as who was interrupted may have to wait for a processor, in nanoseconds: what is done with any number
+/// that nothing is known of, and with the very number.
+private let patience: (anyNumber: UInt64, itsNumber: UInt64) = (10_000_000, 100_000_000)
+
+/// It was stopped, or is in a signal handler of its own.
+private func giveUp(_ word: UInt, _ descriptor: Int32) -> UInt {
+    if word == 0 { acceptWords.store32(AcceptWord.isGivenUp, 1) } else { clearArrival(descriptor) }
+    return 0
+}
+
+/// What was to arrive there has gone, and the number may have become somebody's.
+func clearArrival(_ descriptor: Int32) {
+    guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
+        return
+    }
+    _ = unsafe table[Int(descriptor)].compareExchange(
+        expected: Kind.arriving.rawValue, desired: 0, ordering: .releasing)
+}
+
+/// Runs `accept`, which returns a new descriptor, and then `look` at that; other threads leave the number alone until it
+/// has another entry.
+func arrive(_ accept: () -> Int, look: (Int32) -> Void) -> Int {
+    if sk_is_single_threaded() != 0 {
+        let descriptor = accept()
+        if descriptor >= 0 { look(Int32(descriptor)) }
+        return descriptor
+    }
     let words = acceptWords
     let lock = Lock(words, AcceptWord.lock)
     let generation = lock.acquire()
     words.store32(AcceptWord.isGivenUp, 0)
+    words.store32(AcceptWord.enters, UInt32(truncatingIfNeeded: sk_thread_id()))
+    fullFence()
     let descriptor = accept()
     if descriptor >= 0 { setEntry(Int32(descriptor), nil, .arriving) }
-    words.add32(AcceptWord.finished, 1)
+    words.add32(AcceptWord.entered, 1)
+    words.release32(AcceptWord.enters, 0)
+    if descriptor >= 0 { look(Int32(descriptor)) }
     lock.release(generation)
     return descriptor
 }
@@ -101,12 +129,15 @@ func arrive(_ accept: () -> Int) -> Int {
 /// For a thread that leaves its accept, or the taking up of an end, by longjmp.
 func abandonArrival() {
     let words = acceptWords
-    if Lock(words, AcceptWord.lock).abandon() { words.add32(AcceptWord.finished, 1) }
+    let own = UInt32(truncatingIfNeeded: sk_thread_id())
+    if words.compareExchange32(AcceptWord.enters, own, 0) { words.add32(AcceptWord.entered, 1) }
+    _ = Lock(words, AcceptWord.lock).abandon()
     _ = Lock(words, takeUpLock).abandon()
 }
 
 /// For a forked child: whoever was accepting is its parent's, and so is who was taking up an end.
 func forgetArrivals() {
+    acceptWords.store32(AcceptWord.enters, 0)
     acceptWords.release64(AcceptWord.lock, 0)
     acceptWords.release64(takeUpLock, 0)
     guard let table = unsafe descriptorTable else { return }

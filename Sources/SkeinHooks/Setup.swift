@@ -21,6 +21,7 @@ func setUp() {
         return
     }
     identifyProcess()
+    unsafe process.noteConnecting = { if $1 { setEntry($0, nil, .arriving) } else { clearArrival($0) } }
     unsafe process.noteHidden = { if $1 { setEntry($0, nil, .hidden) } else { clearEntry($0) } }
     unsafe process.spinPolicy = rules.spin.policy
     findRuntimeFolder()

@@ -167,9 +167,12 @@ private func connectThroughMemory(
     if statusFlags & Int(Flag.nonBlock) == 0 { _ = sk_fcntl(made.descriptor, F_SETFL, 0) }
     let signals = unsafe socket.pointee.signals
     if signals { copyOwner(descriptor, to: made.descriptor) }
+    // Another thread must not take the Unix socket for TCP's.
+    setEntry(descriptor, nil, .arriving)
     let placed = sk_dup3(made.descriptor, descriptor, closeOnExec ? Flag.closeOnExec : 0)
-    _ = sk_close(made.descriptor)
+    closeConnecting(made.descriptor)
     guard placed >= 0 else {
+        unsafe setEntry(descriptor, socket, .stream)
         end.release(connected: false)
         return (false, 0, .noDescriptor)
     }
@@ -244,10 +247,13 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
 private func shutHidden(_ hidden: Int32) {
     _ = sk_shutdown(hidden, 2)
     while true {
-        let waiting = arrive { sk_accept4(hidden, nil, nil, Flag.closeOnExec) }
+        let waiting = arrive {
+            sk_accept4(hidden, nil, nil, Flag.closeOnExec)
+        } look: {
+            _ = sk_close($0)
+            clearArrival($0)
+        }
         if waiting < 0 { return }
-        clearEntry(Int32(waiting))
-        _ = sk_close(Int32(waiting))
     }
 }
 
