@@ -107,7 +107,7 @@ private func adoptSet(
 @c(epoll_wait) public func hookEpollWait(
     _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32
 ) -> Int32 {
-    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+    guard let set = unsafe epollSet(epoll), maximum > 0 else {
         return unsafe real.epollWait!(epoll, events, maximum, timeout)
     }
     return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(milliseconds: timeout), nil)))
@@ -116,7 +116,7 @@ private func adoptSet(
 @c(epoll_pwait) public func hookEpollWaitMask(
     _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: Int32, _ mask: UnsafeRawPointer?
 ) -> Int32 {
-    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+    guard let set = unsafe epollSet(epoll), maximum > 0 else {
         return unsafe real.epollWaitMask!(epoll, events, maximum, timeout, mask)
     }
     return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(milliseconds: timeout), mask)))
@@ -126,16 +126,27 @@ private func adoptSet(
     _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32, _ timeout: UnsafePointer<timespec>?,
     _ mask: UnsafeRawPointer?
 ) -> Int32 {
-    guard let set = unsafe epollSet(epoll), let events = unsafe events, maximum > 0 else {
+    guard let set = unsafe epollSet(epoll), maximum > 0 else {
         return unsafe Int32(finish(sk_epoll_pwait2(epoll, events, maximum, timeout, mask)))
     }
     if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     return unsafe Int32(finish(wait(set, epoll, events, maximum, deadline(of: timeout), mask)))
 }
 
+/// Without a place for events there is an error to report only once there is one.
+private func wait(
+    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, _ events: UnsafeMutableRawPointer?, _ maximum: Int32,
+    _ deadline: UInt64, _ mask: UnsafeRawPointer?
+) -> Int {
+    if let events = unsafe events { return unsafe wait(set, epoll, into: events, maximum, deadline, mask) }
+    var event = unsafe epoll_event()
+    let found = unsafe withUnsafeMutablePointer(to: &event) { unsafe wait(set, epoll, into: $0, 1, deadline, mask) }
+    return found > 0 ? -Int(EFAULT) : found
+}
+
 /// Looks in memory, at times in the kernel too, spins, arms, looks again, sleeps.
 private func wait(
-    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, _ events: UnsafeMutableRawPointer, _ maximum: Int32,
+    _ set: UnsafeMutablePointer<EpollSet>, _ epoll: Int32, into events: UnsafeMutableRawPointer, _ maximum: Int32,
     _ deadline: UInt64,
     _ mask: UnsafeRawPointer?
 ) -> Int {
@@ -158,7 +169,7 @@ private func wait(
             ? Sleep(
                 .epoll(epoll, rest, room: Int32(room), milliseconds: milliseconds(until: limit), mask), armed: .set(set)
             ).run()
-            : sk_epoll_pwait(epoll, rest, Int32(room), 0, mask)
+            : sk_epoll_pwait(epoll, rest, Int32(room), 0, found > 0 ? nil : mask)
         let kept = unsafe withLock(set) { set in
             if arms { set.endSleep() }
             set.lastKernelLook = sk_now()
@@ -264,6 +275,18 @@ func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>, _ descripto
 func wakeSets(of local: UnsafeMutablePointer<LocalState>, _ kind: Arms) -> UInt32 {
     var count: UInt32 = 0
     unsafe forEachSet { set in unsafe withLock(set) { unsafe count += $0.wakeSleepers(of: local, kind) } }
+    return count
+}
+
+/// Arms of that end which sets keep though no thread sleeps in them: these look at it in their next wait.
+func idleArms(of local: UnsafeMutablePointer<LocalState>) -> UInt32 {
+    var count: UInt32 = 0
+    unsafe forEachSet { set in
+        unsafe withLock(set) { set in
+            if set.sleeping > 0 { return }
+            count += unsafe set.wakeSleepers(of: local, .reading) + set.wakeSleepers(of: local, .writing)
+        }
+    }
     return count
 }
 

@@ -124,6 +124,7 @@ private func shown(_ option: Option, _ value: Int32) -> Int32? {
 private func setOption(
     _ end: Endpoint, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
 ) -> Int {
+    if length > UInt32(Int32.max) { return -Int(EINVAL) }
     guard let value = unsafe value else { return -Int(EFAULT) }
     if isReceiveTimeout(level, name) || isSendTimeout(level, name) {
         guard let nanoseconds = unsafe timeout(value, length) else { return length < 16 ? -Int(EINVAL) : -Int(EDOM) }

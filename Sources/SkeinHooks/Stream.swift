@@ -161,7 +161,7 @@ extension Endpoint {
             if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
             let error = waitUntil(
                 descriptor, reading: true, needed: flags & Flag.peek != 0 ? wanted(of: total, flags: flags) : 1,
-                deadline: deadline)
+                deadline: deadline, hasPart: done > 0)
             if error != 0 {
                 if done > 0 { break }
                 return -Int(error)
@@ -392,6 +392,17 @@ extension Endpoint {
         return 0
     }
 
+    /// The end is given away: threads that sleep on it without a limit are to hear of the taking, which rings no bell.
+    /// They look again, and then after a while each time.
+    func wakeForGift(_ descriptor: Int32) {
+        let published = mine.load32(Layout.readSleepers) &+ mine.load32(Layout.writeSleepers)
+        let sleepers = max(published, sleepersHere(.reading) &+ sleepersHere(.writing))
+        if sleepers == 0 || has(EndFlag.deaf) { return }
+        if unsafe local.pointee.registrations > 0 && sleepers <= idleArms(of: local) { return }
+        set(EndFlag.deaf)
+        _ = sk_shutdown(descriptor, 0)
+    }
+
     /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes
     /// a sleeper without it is the end of reading in the kernel, which costs the bells from then on.
     private func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
@@ -437,8 +448,11 @@ extension Endpoint {
             || has(EndFlag.hungUp) || peer.load32(Layout.hint) != local.pointee.seenHint
     }
 
-    /// Waits until reading or writing has something to do. 0, or the errno that ends the call.
-    func waitUntil(_ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64) -> Int32 {
+    /// Waits until reading or writing has something to do. 0, or the errno that ends the call: EINTR for every signal
+    /// where the call has a part to return.
+    func waitUntil(
+        _ descriptor: Int32, reading: Bool, needed: Int = 1, deadline: UInt64, hasPart: Bool = false
+    ) -> Int32 {
         // A peer that promises something again and again, and has nothing, must not outlast the deadline.
         if deadline != UInt64.max && sk_now() >= deadline { return EAGAIN }
         let needed = min(needed, Layout.smallCapacity)
@@ -460,19 +474,21 @@ extension Endpoint {
                 noticeHint(descriptor)
                 return 0
             }
-            let result = sleep(descriptor, reading: reading, needed: needed, &patience, deadline: deadline)
+            let result = sleep(
+                descriptor, reading: reading, needed: needed, &patience, deadline: deadline, restarts: !hasPart)
             if result != 0 { return result }
         }
     }
 
     /// One sleep in the kernel. 0 to look again, or the errno that ends the wait.
     private func sleep(
-        _ descriptor: Int32, reading: Bool, needed: Int, _ patience: inout Patience, deadline: UInt64
+        _ descriptor: Int32, reading: Bool, needed: Int, _ patience: inout Patience, deadline: UInt64,
+        restarts: Bool
     ) -> Int32 {
         let own: Arms = reading ? .reading : .writing
         let company = self.company(own)
         count(SocketTable.Record.sleeps)
-        if deadline == UInt64.max && company == .alone {
+        if deadline == UInt64.max && company == .alone && restarts {
             // Restarts after a signal exactly where the program's own read would; takes the bell with it.
             let result = unsafe Sleep(.receive(descriptor), armed: .end(local, own)).run()
             if result == -Int(EINTR) || result == -Int(EAGAIN) || result == -Int(EBADF) { return Int32(-result) }
@@ -490,7 +506,7 @@ extension Endpoint {
                 unsafe Sleep(.poll(item, 1, $0, nil), armed: .end(local, own)).run()
             }
         }
-        if result == -Int(EINTR) && deadline == UInt64.max, case .restarts = Interruption() { return 0 }
+        if result == -Int(EINTR) && deadline == UInt64.max && restarts, case .restarts = Interruption() { return 0 }
         if result < 0 { return Int32(-result) }
         if result > 0 {
             noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))

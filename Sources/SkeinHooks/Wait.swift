@@ -13,11 +13,22 @@ private let always = pollError | pollHangUp
     return kind == Kind.endpoint.rawValue || kind == Kind.listener.rawValue || kind == Kind.epoll.rawValue
 }
 
-func anyOurs(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
+private func anyOurs(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Bool {
     if unsafe descriptorTable == nil { return false }
+    if count > tightLimit && exceedsLimit(count) { return false }
     for index in 0..<count where unsafe isOurs(items[index].fd) { return true }
     return false
 }
+
+/// Whether poll takes so many items, of which no more need to be there than RLIMIT_NOFILE. Fewer than `tightLimit`
+/// always do. The kernel looks at the count before it looks at the items: there are none here.
+private func exceedsLimit(_ count: Int) -> Bool {
+    var none = timespec(tv_sec: 0, tv_nsec: 0)
+    return unsafe sk_ppoll(nil, UInt(count), &none, nil) == -Int(EINVAL)
+}
+
+/// The kernel's count of poll items has 32 bits, the C library's 64.
+@inline(__always) private func itemCount(_ count: UInt) -> Int { Int(UInt32(truncatingIfNeeded: count)) }
 
 /// What the memory says of one item. nil when only the kernel knows.
 private func look(_ item: pollfd) -> UInt32? {
@@ -112,7 +123,9 @@ private func pollAll(
         let again = unsafe arms ? lookAtAll(items, count) : ready
         unsafe fill(&work, items, count)
         let limit = patience.limit(company, deadline)
-        let result = unsafe sleepInKernel(work, armed: arms ? count : 0, deadline: again > 0 ? 0 : limit, mask: mask)
+        // With something to report no signal is let in.
+        let result = unsafe sleepInKernel(
+            work, armed: arms ? count : 0, deadline: again > 0 ? 0 : limit, mask: again > 0 ? nil : mask)
         if arms { disarmAll(count, work) }
         looked = true
         if result < 0 { return result }
@@ -312,10 +325,10 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
 }
 
 @c(poll) public func hookPoll(_ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: Int32) -> Int32 {
-    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
+    guard let items = unsafe items, unsafe anyOurs(items, itemCount(count)) else {
         return unsafe real.poll!(items, count, timeout)
     }
-    return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(milliseconds: timeout), mask: nil)))
+    return unsafe Int32(finish(pollAll(items, itemCount(count), deadline: deadline(milliseconds: timeout), mask: nil)))
 }
 
 @c(__poll_chk) public func hookPollChecked(
@@ -329,11 +342,11 @@ func deadline(of timeout: UnsafePointer<timespec>?) -> UInt64 {
     _ items: UnsafeMutablePointer<pollfd>?, _ count: UInt, _ timeout: UnsafePointer<timespec>?,
     _ mask: UnsafeRawPointer?
 ) -> Int32 {
-    guard let items = unsafe items, unsafe anyOurs(items, Int(count)) else {
+    guard let items = unsafe items, unsafe anyOurs(items, itemCount(count)) else {
         return unsafe real.ppoll!(items, count, timeout, mask)
     }
     if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
-    return unsafe Int32(finish(pollAll(items, Int(count), deadline: deadline(of: timeout), mask: mask)))
+    return unsafe Int32(finish(pollAll(items, itemCount(count), deadline: deadline(of: timeout), mask: mask)))
 }
 
 @c(__ppoll_chk) public func hookPollMaskChecked(

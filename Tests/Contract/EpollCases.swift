@@ -319,6 +319,15 @@ enum EpollCases {
             try expect(set.wait(milliseconds: 5000), [Ready(events: .readable, data: 3)])
             child.kill()
         }
+        + paired("epoll_wait without a place for events is EFAULT once there is one") { first, second in
+            let set = try EpollSet(first.face)
+            try expect(set.add(first, .readable), 0)
+            try expect(Outcome(epoll_wait(set.fd, nil, 1, 0)), 0)
+            try expect(second.write("x"), 1)
+            try first.awaitReadable()
+            try expect(Outcome(epoll_wait(set.fd, nil, 1, 5000)), .failed(EFAULT))
+            try expect(set.wait(milliseconds: 5000).count, 1)
+        }
         + paired("epoll_wait's time-out passes without an event") { first, _ in
             let set = try EpollSet(first.face)
             try expect(set.add(first, .readable), 0)

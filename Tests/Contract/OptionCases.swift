@@ -35,6 +35,16 @@ enum OptionCases {
             try expect(first.option(SOL_SOCKET, 9999), .failed(ENOPROTOOPT))
             try expect(first.setOption(tcp, 9999, 1), .failed(ENOPROTOOPT))
         }
+        + paired("an option's value of negative length is EINVAL") { first, _ in
+            var time = timeval(tv_sec: 1, tv_usec: 0)
+            let length = socklen_t(bitPattern: -1)
+            for option in [SO_RCVTIMEO, SO_RCVBUF, SO_LINGER] {
+                try expect(Outcome(first.face.setsockopt(first.fd, SOL_SOCKET, option, &time, length)), .failed(EINVAL))
+                var room = length
+                try expect(
+                    Outcome(first.face.getsockopt(first.fd, SOL_SOCKET, option, &time, &room)), .failed(EINVAL))
+            }
+        }
         + paired("an option's value is cut to the room given") { first, _ in
             var value: [UInt8] = [0xEE, 0xEE, 0xEE, 0xEE]
             var length = socklen_t(1)

@@ -103,6 +103,15 @@ enum SelectCases {
             try expect(Outcome(first.face.select(first.fd + 1, &set, nil, nil, &time)), 1)
             try expect(time.tv_sec >= 90 && time.tv_sec <= 100, "nearly 100 s left", got: "\(time.tv_sec)")
         }
+        + paired("poll and ppoll with more items than RLIMIT_NOFILE are EINVAL") { first, _ in
+            var wait = pollfd(fd: first.fd, events: Int16(POLLOUT), revents: 0)
+            for count in [nfds_t(UInt32.max), nfds_t.max] {
+                try expect(Outcome(first.face.poll(&wait, count, 0)), .failed(EINVAL))
+                try expect(Outcome(first.face.ppoll(&wait, count, nil, nil)), .failed(EINVAL))
+            }
+            var items = [pollfd](repeating: wait, count: 100)
+            try expect(Outcome(first.face.poll(&items, 100, -1)), 100)
+        }
         + paired("a negative time in select is EINVAL") { first, _ in
             var set = fd_set()
             cx_zero(&set)
@@ -216,13 +225,16 @@ enum SelectCases {
             try expect(sent > 0 && sent < 64 << 20, "a part of 64 MiB", got: "\(sent)")
             try SendCases.drain(second, sent)
         }
-        + paired("MSG_WAITALL, interrupted by a signal, returns what had come") { first, second in
-            SignalCount.start(SIGUSR1, flags: 0)
-            try expect(second.write("abc"), 3)
-            let worker = Worker { first.recv(9, Msg.waitAll) }
-            while first.unreadCount() != 0 { pause(milliseconds: 1) }
-            worker.interrupt(SIGUSR1)
-            try expect(worker.join(), "abc")
+        + paired("MSG_WAITALL, interrupted by a signal with or without SA_RESTART, returns what had come") {
+            first, second in
+            for flags in [0, SA_RESTART] {
+                SignalCount.start(SIGUSR1, flags: flags)
+                try expect(second.write("abc"), 3)
+                let worker = Worker { first.recv(9, Msg.waitAll) }
+                while first.unreadCount() != 0 { pause(milliseconds: 1) }
+                worker.interrupt(SIGUSR1)
+                try expect(worker.join(), "abc")
+            }
         }
         + paired("ppoll lets in a blocked signal while it waits, and blocks it again") { first, _ in
             var blocked = sigset_t(), open = sigset_t(), pending = sigset_t()
@@ -240,6 +252,22 @@ enum SelectCases {
             raise(SIGUSR1)
             sigpending(&pending)
             try expect(sigismember(&pending, SIGUSR1), 1)
+        }
+        + paired("ppoll with something to report lets no blocked signal in") { first, second in
+            var blocked = sigset_t(), open = sigset_t()
+            sigemptyset(&blocked)
+            sigaddset(&blocked, SIGUSR1)
+            sigemptyset(&open)
+            sigprocmask(SIG_BLOCK, &blocked, nil)
+            SignalCount.start(SIGUSR1, flags: 0)
+            try expect(second.write("x"), 1)
+            try first.awaitReadable()
+            raise(SIGUSR1)
+            // Where the library has just asked the kernel it doesn't ask again.
+            pause(milliseconds: 1)
+            var wait = pollfd(fd: first.fd, events: Int16(POLLIN), revents: 0)
+            try expect(Outcome(first.face.ppoll(&wait, 1, nil, &open)), 1)
+            try expect(SignalCount.value, 0)
         }
         + paired("an alarm ends a blocking read in a process of one thread") { first, _ in
             SignalCount.start(SIGALRM, flags: 0)
