@@ -9,7 +9,8 @@
  *
  * Errors: -1 (or NULL), with errno as for sockets, and an STP code beside it, both of the calling
  * thread: STPerror gives the code, STPstrerror a sentence that says what to do. A call that succeeds
- * sets the code to STP_ENONE.
+ * sets the code to STP_ENONE. Where RLIMIT_NOFILE is below 64 calls that need a descriptor of the
+ * library's own fail with EMFILE and the code STP_ELIMIT.
  *
  * When the peer's process dies, at any instruction, reads give the bytes that it sent and then end of
  * file (or ECONNRESET where it left bytes unread), at once. Threads may share a socket. After fork both
@@ -94,6 +95,7 @@ ssize_t STPrecv(int socket, void *message, size_t length, int flags);
 
 /* Waits until the peer has read everything or is gone, STP_CLOSE_LIMIT milliseconds at most (also on a
  * non-blocking socket; 0 does not wait), then releases the descriptor and everything behind it. With
+ * With SO_LINGER on, its seconds are the limit instead; 0 of them reset the connection. With
  * other copies of the descriptor left, here or in other processes, it does not wait; nor with bytes
  * unread on this side, which resets the connection as close() does. Where the limit passed it returns 0
  * with the code STP_EUNREAD; the peer can still read what is left. The plain close() does not wait. */
@@ -164,7 +166,10 @@ struct stp_gift {
  * condition (poll: POLLPRI) on it, reading and writing end, and the giver closes it. The connection and
  * its unread data live on when the giver closes or dies. What nobody takes within STP_GIFT_LIMIT
  * milliseconds is the giver's again, or ends where the giver has closed it.
- * ENOTCONN: not connected. EALREADY: given already. EMFILE, EAGAIN: no descriptor, no process. */
+ * A thread that waits on it without a limit hears of the taking too; that it did costs the connection
+ * its doorbells, and later waits on it look every 20 ms.
+ * ENOTCONN: not connected. EALREADY: given already. EINVAL: a negative taker. EMFILE, EAGAIN: no
+ * descriptor, no process. */
 int STPgivesocket(int socket, pid_t taker, struct stp_gift *gift);
 
 /* Takes it: a new descriptor of the same connection, with its options. ENOENT: no such gift, or taken
@@ -198,6 +203,10 @@ int STPtakesocket(const struct stp_gift *gift);
 #define STP_ESYSTEM 23
 #define STP_EGIFT 24
 #define STP_ENAME 25
+#define STP_EHOST 26
+#define STP_EURGENT 27
+#define STP_ELIMIT 28
+#define STP_ETAKER 29
 
 #ifdef __cplusplus
 }

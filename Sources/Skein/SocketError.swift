@@ -97,5 +97,13 @@ extension SocketError {
         public static let gift = Code(rawValue: STP_EGIFT)
         /// SKEIN_GROUP has more than 15 bytes, or SKEIN_HOST more than 31.
         public static let name = Code(rawValue: STP_ENAME)
+        /// The address is of another group or host, and a socket's own can't be.
+        public static let host = Code(rawValue: STP_EHOST)
+        /// No urgent byte waits, or it comes in line.
+        public static let urgent = Code(rawValue: STP_EURGENT)
+        /// The limit of descriptors is below the 64 that STP needs.
+        public static let limit = Code(rawValue: STP_ELIMIT)
+        /// The gift names another process, or no process at all.
+        public static let taker = Code(rawValue: STP_ETAKER)
     }
 }

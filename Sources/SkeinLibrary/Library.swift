@@ -40,7 +40,7 @@ func becomeReady() -> Bool {
     case EPERM: return fail(EPERM, .unsafeFolder) == 0
     case ENOSPC, EDQUOT: return fail(error, .full) == 0
     case EROFS: return fail(error, .readOnly) == 0
-    case EMFILE, ENFILE: return fail(error, .descriptors) == 0
+    case EMFILE, ENFILE: return fail(error, code(for: error)) == 0
     default: return fail(error, .folder) == 0
     }
 }

@@ -215,5 +215,7 @@ extension Endpoint {
     _ descriptor: Int32, _ message: UnsafeMutableRawPointer?, _ length: Int, _ flags: Int32
 ) -> Int {
     if unsafe unconnected(descriptor) != nil { return Int(fail(ENOTCONN, .state)) }
-    return unsafe report(hookRecv(descriptor, message, length, flags))
+    let result = unsafe report(hookRecv(descriptor, message, length, flags))
+    if result < 0 && sk_errno() == EINVAL && Int(flags) & Flag.outOfBand != 0 { return Int(fail(EINVAL, .urgent)) }
+    return result
 }

@@ -5,12 +5,15 @@ enum STPCode: Int32 {
     case none = 0
     case off, folder, unsafeFolder, full, readOnly, notSTP, address, noAgent, portTaken, port, noListener, queue
     case notAccepted, memory, descriptors, unread, refused, peerGone, option, state, type, user, system, gift, name
+    case host, urgent, limit, taker
 
     /// What happened and what to do.
     var text: StaticString {
         switch self {
         case .none: "No STP error"
         case .off: "Skein is switched off here: by SKEIN_OFF, by 'off' in skein.conf, or because the program is setuid"
+        case .folder where unsafe sk_environment("SKEIN_DIR") != nil:
+            "SKEIN_DIR names a folder that can't be opened: make it with 'mkdir -m 1777', or set SKEIN_DIR to another"
         case .folder:
             "The runtime folder can't be opened: make it with 'mkdir -m 1777 /run/skein', or set SKEIN_DIR to a folder of your own"
         case .unsafeFolder:
@@ -44,6 +47,13 @@ enum STPCode: Int32 {
         case .user: "The other end belongs to a user who may not have that port or take that gift"
         case .system: "The system refused it: errno says why"
         case .name: "SKEIN_GROUP has more than 15 bytes, or SKEIN_HOST more than 31: set a shorter one"
+        case .host:
+            "The address is of another group or host than this process, and a socket's own can't be: leave both empty, or set SKEIN_GROUP and SKEIN_HOST"
+        case .urgent:
+            "No urgent byte waits, or SO_OOBINLINE leaves it in the stream: wait for POLLPRI before MSG_OOB"
+        case .limit: "STP sockets need a limit of 64 descriptors or more: raise it with 'ulimit -n 64' or RLIMIT_NOFILE"
+        case .taker:
+            "A gift is for the process whose number STPgivesocket got as its taker: give it that one's, or 0 for any of the same user"
         case .gift: "There is no such gift: it was taken, its time limit passed, or the token is wrong"
         }
     }
@@ -56,6 +66,7 @@ func code(for error: Int32) -> STPCode {
     case ECONNRESET: .peerGone
     case ECONNREFUSED: .notAccepted
     case ENOTCONN, EISCONN, EALREADY, EINVAL: .state
+    case EMFILE where descriptorLimit() < tightLimit: .limit
     case EMFILE, ENFILE: .descriptors
     case ENOMEM, ENOBUFS: .memory
     case EADDRINUSE: .portTaken
@@ -72,6 +83,13 @@ func code(for error: Int32) -> STPCode {
     return result
 }
 @inline(__always) func report(_ result: Int32) -> Int32 { Int32(report(Int(result))) }
+
+/// Ends a call that sets or asks an option, and has set errno itself.
+func reportOption(_ result: Int32) -> Int32 {
+    let error = sk_errno()
+    if result >= 0 || (error != EINVAL && error != EDOM) { return report(result) }
+    return fail(error, .option)
+}
 
 /// Sets errno and the code from a kernel-style result.
 func end(_ result: Int) -> Int32 {

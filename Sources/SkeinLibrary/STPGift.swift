@@ -15,6 +15,12 @@ private struct Parcel {
     var block = InlineArray<32, UInt64>(repeating: 0)
 }
 
+/// The holder's one byte for who may not have the gift.
+private enum Refusal {
+    static let otherUser: UInt8 = 0
+    static let otherProcess: UInt8 = 1
+}
+
 /// `struct stp_gift` of skein.h.
 private let tokenSize = 64
 
@@ -54,10 +60,10 @@ private func makeToken(_ token: UnsafeMutablePointer<CChar>) -> Bool {
     guard isSTP(descriptor) else { return refuseOther(descriptor) }
     guard let gift = unsafe gift else { return fail(EFAULT, .gift) }
     guard let end = endpoint(descriptor), end.isAccepted() else { return fail(ENOTCONN, .state) }
-    guard taker >= 0 else { return fail(EINVAL, .gift) }
+    guard taker >= 0 else { return fail(EINVAL, .taker) }
     guard !end.has(EndFlag.given | EndFlag.taken) else { return fail(EALREADY, .state) }
     let memory = withProcessLock { unsafe process.pools[end.local.pointee.pool].memory }
-    guard memory >= 0 else { return fail(EMFILE, .descriptors) }
+    guard memory >= 0 else { return fail(EMFILE, code(for: EMFILE)) }
     guard unsafe makeToken(gift), let name = unsafe giftName(gift) else { return fail(EAGAIN, .system) }
     let made = sk_socket(AF_UNIX, 5 | Flag.closeOnExec, 0)
     guard made >= 0 else { return fail(Int32(-made), code(for: Int32(-made))) }
@@ -86,6 +92,7 @@ private func makeToken(_ token: UnsafeMutablePointer<CChar>) -> Bool {
         end.block.subtract32(Block.holders, 1)
         return fail(EAGAIN, .memory)
     }
+    end.wakeForGift(descriptor)
     return succeed(0)
 }
 
@@ -156,8 +163,10 @@ private struct Holder {
         guard accepted >= 0 else { return false }
         let visitor = Int32(accepted)
         defer { _ = sk_close(visitor) }
-        guard let peer = peerCredentials(visitor), peer.user == sk_geteuid(), taker == 0 || peer.process == taker else {
-            var no: UInt8 = 0
+        let peer = peerCredentials(visitor)
+        let isOfUser = peer?.user == sk_geteuid()
+        guard isOfUser, taker == 0 || peer?.process == taker else {
+            var no = isOfUser ? Refusal.otherProcess : Refusal.otherUser
             _ = unsafe sk_sendto(visitor, &no, 1, Int32(truncatingIfNeeded: Flag.noSignal | Flag.dontWait), nil, 0)
             return false
         }
@@ -244,11 +253,13 @@ private func receive(_ visitor: Int32) -> Int32 {
         return fail(error, code)
     }
     if received == 0 || received == -Int(ECONNRESET) { return refuse(ENOENT, .gift) }
-    // The holder's one byte: it is not for this process.
-    if received == 1 { return refuse(EPERM, .user) }
+    if received == 1 {
+        let said = unsafe withUnsafeBytes(of: parcel) { unsafe $0[0] }
+        return refuse(EPERM, said == Refusal.otherProcess ? .taker : .user)
+    }
     guard received == MemoryLayout<Parcel>.size, count == 2 + Int32(parcel.hasPort), parcel.magic == Parcel.magic,
         parcel.version == Layout.version, parcel.end == 0 || parcel.end == 1
-    else { return refuse(count < 2 ? EMFILE : EPROTO, count < 2 ? .descriptors : .system) }
+    else { return refuse(count < 2 ? EMFILE : EPROTO, count < 2 ? code(for: EMFILE) : .system) }
     let made = withProcessLock {
         unsafe takeUp(
             descriptors.1, user: process.effectiveUser, slot: parcel.slot, generation: parcel.generation,

@@ -6,7 +6,7 @@ import CSystem
     _ descriptor: Int32, _ level: Int32, _ name: Int32, _ value: UnsafeRawPointer?, _ length: UInt32
 ) -> Int32 {
     if isSTP(descriptor) && level != SOL_SOCKET { return fail(ENOPROTOOPT, .option) }
-    return unsafe report(hookSetOption(descriptor, level, name, value, length))
+    return unsafe reportOption(hookSetOption(descriptor, level, name, value, length))
 }
 
 @c(STPgetsockopt) public func stpGetSocketOption(
@@ -16,6 +16,7 @@ import CSystem
     guard isSTP(descriptor) else { return unsafe report(hookGetOption(descriptor, level, name, value, length)) }
     guard level == SOL_SOCKET else { return fail(ENOPROTOOPT, .option) }
     guard let value = unsafe value, let length = unsafe length else { return fail(EFAULT, .option) }
+    if unsafe length.pointee > UInt32(Int32.max) { return fail(EINVAL, .option) }
     switch name {
     case 3 /* SO_TYPE */: return unsafe give(1, value, length)
     case 38 /* SO_PROTOCOL */, 39 /* SO_DOMAIN */: return unsafe give(Int32(Address.stpFamily), value, length)
@@ -31,7 +32,7 @@ import CSystem
         }
     default: break
     }
-    return unsafe report(hookGetOption(descriptor, level, name, value, length))
+    return unsafe reportOption(hookGetOption(descriptor, level, name, value, length))
 }
 
 private func give(_ answer: Int32, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) -> Int32 {
@@ -124,6 +125,7 @@ private func setLimit(_ descriptor: Int32, _ parameter: Parameter, _ millisecond
     guard isSTP(descriptor) else { return refuseOther(descriptor) }
     guard let parameter = Parameter(rawValue: option) else { return fail(ENOPROTOOPT, .option) }
     guard let value = unsafe value, let length = unsafe length else { return fail(EFAULT, .option) }
+    if unsafe length.pointee > UInt32(Int32.max) { return fail(EINVAL, .option) }
     let end = endpoint(descriptor)
     let socket = unsafe unconnected(descriptor)
     let settings = unsafe end?.block.load32(Block.settings) ?? socket?.pointee.stp.settings ?? 0

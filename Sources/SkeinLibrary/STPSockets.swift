@@ -37,7 +37,7 @@ private let seqPacket: Int32 = 5
         guard let given = unsafe STPName(address, length: length) else { return -1 }
         name = given
     }
-    guard name.isOfThisHost else { return fail(EADDRNOTAVAIL, .address) }
+    guard name.isOfThisHost else { return fail(EADDRNOTAVAIL, .host) }
     let result = unsafe takePort(socket, name.port)
     if result != 0 { return end(result) }
     let named = unsafe takeName(descriptor, socket)
@@ -180,7 +180,7 @@ func eachCopy(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>,
 extension Endpoint {
     /// Waits until the peer has read everything, has gone or reads no more; false when the limit passed.
     func awaitRead(_ descriptor: Int32) -> Bool {
-        let limit = block.load32(Block.closeLimit)
+        let limit = closeLimit()
         let othersRemain = unsafe local.pointee.descriptors > 1 || block.load32(Block.holders) > 1
         if othersRemain || has(EndFlag.taken) || (option(.lingerOn) != 0 && option(.lingerSeconds) == 0) { return true }
         // Closing resets then: a peer that were told of an end first would take it for a good one.
@@ -189,7 +189,7 @@ extension Endpoint {
         set(EndFlag.writeShut)
         mine.or32(Layout.state, EndState.finished)
         wakeReader(descriptor)
-        let deadline = sk_now() &+ UInt64(limit) * 1_000_000
+        let deadline = sk_now() &+ limit * 1_000_000
         arm(.writing)
         defer { disarm(.writing) }
         while !isRead() {
@@ -203,6 +203,12 @@ extension Endpoint {
             if !isRead() { drain(descriptor) }
         }
         return true
+    }
+
+    /// Milliseconds: SO_LINGER's time where it is on.
+    private func closeLimit() -> UInt64 {
+        if option(.lingerOn) == 0 { return UInt64(block.load32(Block.closeLimit)) }
+        return UInt64(UInt32(bitPattern: option(.lingerSeconds))) * 1000
     }
 
     private func isRead() -> Bool {

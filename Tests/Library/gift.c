@@ -1,6 +1,8 @@
 /* STPgivesocket and STPtakesocket. */
 #include "check.h"
 
+#include <pthread.h>
+
 static int gifts[2];
 
 static void hand_over(struct stp_gift *gift) {
@@ -151,10 +153,10 @@ static void give_for_a_moment(int port) {
 
 static void take_what_is_not_mine(void) {
     struct stp_gift gift = get();
-    check(STPtakesocket(&gift) < 0 && errno == EPERM && STPerror(-1) == STP_EUSER, "a gift for another process is EPERM");
+    check(STPtakesocket(&gift) < 0 && errno == EPERM && STPerror(-1) == STP_ETAKER, "a gift for another process is EPERM");
     if (geteuid() == 0) {
         if (setresuid(65534, 65534, 65534)) abort();
-        check(STPtakesocket(&gift) < 0 && errno == EPERM, "and for another user");
+        check(STPtakesocket(&gift) < 0 && errno == EPERM && STPerror(-1) == STP_EUSER, "and for another user, who is told so");
     }
 }
 static void give_to_myself(int port) {
@@ -184,7 +186,7 @@ static void bad_gifts(int port) {
     check(STPgivesocket(tcp, 0, &gift) < 0 && errno == EOPNOTSUPP && STPerror(-1) == STP_ENOTSTP, "STPgivesocket refuses a TCP socket");
     check(STPgivesocket(fd, 0, &gift) < 0 && errno == ENOTCONN, "and one that is not connected");
     stp_connect(fd, port);
-    check(STPgivesocket(fd, 0, NULL) < 0 && errno == EFAULT && STPgivesocket(fd, -2, &gift) < 0 && errno == EINVAL, "no place for the token, or no such taker");
+    check(STPgivesocket(fd, 0, NULL) < 0 && errno == EFAULT && STPgivesocket(fd, -2, &gift) < 0 && errno == EINVAL && STPerror(fd) == STP_ETAKER, "no place for the token, or no such taker");
     STPclose(fd);
 }
 
@@ -200,6 +202,70 @@ static uint32_t hear(void) {
     uint32_t word;
     if (read(answers[0], &word, sizeof word) != sizeof word) abort();
     return word;
+}
+
+/* Threads that have slept on the connection since before it was given: each sees the taking. */
+static int watched;
+static void *sleep_in_recv(void *all) {
+    char text[10];
+    return (void *)(intptr_t)(recv(watched, text, sizeof text, all ? MSG_WAITALL : 0) == 0);
+}
+static void *sleep_in_poll(void *priority) {
+    return (void *)(intptr_t)(poll_now(watched, priority ? POLLPRI : POLLIN, -1) == (POLLHUP | (priority ? POLLPRI : POLLIN)));
+}
+static void *sleep_in_epoll(void *unused) {
+    (void)unused;
+    int epoll = epoll_create1(0);
+    struct epoll_event event = {EPOLLIN | EPOLLPRI, {.fd = watched}};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, watched, &event);
+    int seen = epoll_wait(epoll, &event, 1, -1) == 1 && event.events & EPOLLPRI && event.events & EPOLLHUP;
+    close(epoll);
+    return (void *)(intptr_t)seen;
+}
+static const struct sleeper {
+    void *(*sleep)(void *);
+    void *argument;
+    const char *name;
+} sleepers[] = {
+    {sleep_in_recv, NULL, "recv"}, {sleep_in_recv, &watched, "recv with MSG_WAITALL"}, {sleep_in_poll, NULL, "poll for POLLIN"},
+    {sleep_in_poll, &watched, "poll for POLLPRI"}, {sleep_in_epoll, NULL, "epoll_wait"}, {NULL, NULL, NULL}};
+
+static void take_from_sleepers(void) {
+    for (const struct sleeper *each = sleepers; each->sleep; each++) {
+        struct stp_gift gift = get();
+        nap(60);
+        int fd = STPtakesocket(&gift);
+        /* What the peer sends would wake it too. */
+        hear();
+        check(fd >= 0 && ask(fd, "mine"), "the taker of a connection that %s sleeps on has it whole", each->name);
+        STPclose(fd);
+    }
+}
+static void give_with_sleepers(int port) {
+    for (const struct sleeper *each = sleepers; each->sleep; each++) {
+        watched = new_socket();
+        stp_connect(watched, port);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, each->sleep, each->argument)) abort();
+        nap(60);
+        struct stp_gift gift;
+        STPgivesocket(watched, 0, &gift);
+        hand_over(&gift);
+        void *seen = NULL;
+        pthread_join(thread, &seen);
+        check(seen != NULL, "%s that slept before the giving sees the taking", each->name);
+        answer(1);
+        STPclose(watched);
+    }
+}
+static void echo_each(int listener) {
+    for (const struct sleeper *each = sleepers; each->sleep; each++) {
+        int fd = STPaccept(listener, NULL, NULL);
+        char text[4];
+        while (STPrecv(fd, text, 4, MSG_WAITALL) == 4)
+            if (STPsend(fd, text, 4, MSG_NOSIGNAL) != 4) break;
+        STPclose(fd);
+    }
 }
 
 /* Reads words to the end. Returns how many follow each other from the first one on; that one is at `first`. */
@@ -296,6 +362,9 @@ int main(void) {
     if (pipe(answers) || pipe(turns)) abort();
     taker_pid = start_taker(take_and_use);
     pair(echo, give_and_watch);
+    end_taker();
+    taker_pid = start_taker(take_from_sleepers);
+    pair(echo_each, give_with_sleepers);
     end_taker();
     taker_pid = start_taker(take_from_the_dead);
     pair(echo, give_and_die);

@@ -45,6 +45,11 @@ static void before_connecting(void) {
     socklen_t length = sizeof value;
     check(STPgetsockopt(fd, IPPROTO_TCP, 1, &value, &length) < 0 && errno == ENOPROTOOPT && STPerror(fd) == STP_EOPTION, "another level is ENOPROTOOPT");
     check(STPsetsockopt(fd, IPPROTO_TCP, 1, &value, sizeof value) < 0 && errno == ENOPROTOOPT, "for STPsetsockopt too");
+    length = (socklen_t)-1;
+    check(STPgetsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0 && errno == EINVAL && STPerror(fd) == STP_EOPTION, "a negative length is EINVAL");
+    length = (socklen_t)-1;
+    check(STPgetopt(fd, STP_RING, &value, &length) < 0 && errno == EINVAL && STPerror(fd) == STP_EOPTION, "for STPgetopt too");
+    check(STPsetsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value) < 0 && errno == EINVAL && STPerror(fd) == STP_EOPTION, "a value that is too short is EINVAL, and no state");
     STPclose(fd);
 
     fd = new_socket();
@@ -109,6 +114,22 @@ static void rings_large(int port) {
     STPclose(fd);
 }
 
+static void wait_unread(int listener) {
+    int fd = STPaccept(listener, NULL, NULL);
+    nap(1500);
+    STPclose(fd);
+}
+
+static void linger_with_time(int port) {
+    int fd = new_socket();
+    struct linger linger = {1, 1};
+    stp_connect(fd, port);
+    set(fd, STP_CLOSE_LIMIT, 0);
+    check(STPsetsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0 && STPsend(fd, "x", 1, 0) == 1, "SO_LINGER takes a time");
+    double start = now();
+    int result = STPclose(fd);
+    check(now() - start > 0.9 && result == 0 && STPerror(-1) == STP_EUNREAD, "and it is STPclose's limit: STP_CLOSE_LIMIT is for sockets without");
+}
 static void linger_server(int listener) {
     int fd = STPaccept(listener, NULL, NULL);
     char byte;
@@ -261,6 +282,7 @@ int main(void) {
     pair(hold, rings_auto);
     pair(hold, rings_large);
     pair(linger_server, linger_client);
+    pair(wait_unread, linger_with_time);
     pair(quiet, socket_options);
     pair(reads_little, buffer_sizes);
     pair(quiet, own_size);

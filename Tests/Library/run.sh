@@ -48,7 +48,7 @@ command -v "$compiler" >/dev/null || compiler=clang
 for source in Tests/Library/*.c; do
     name=$(basename "$source" .c)
     $compiler -std=gnu11 -Wall -Wextra -Werror -Iinclude "$source" -o "$programs/library-$name" \
-        -Lbuild/lib -lskein -Wl,-rpath,"$PWD/build/lib" || { say "not ok - $name.c compiles"; exit 1; }
+        -Lbuild/lib -lskein -pthread -Wl,-rpath,"$PWD/build/lib" || { say "not ok - $name.c compiles"; exit 1; }
 done
 echo '#include <skein.h>
 int main() { return STPsocket(PF_STP, SOCK_STREAM, PF_STP) < 0; }' >"$work/plus.cc"
@@ -141,6 +141,7 @@ mkdir -m 777 "$work/open"
 chmod 777 "$work/open"
 SKEIN_DIR="$work/open" program folder 1 3 "writable by others without the sticky bit is EPERM"
 SKEIN_DIR="$work/none" program folder 2 2 "a missing folder is ENOENT"
+holds "and the advice is about that folder" grep -q "SKEIN_DIR names" "$work/out"
 SKEIN_DIR="$work/log" program folder 20 2 "a folder that is a file is ENOTDIR"
 SKEIN_OFF=1 program folder 1 1 "switched off is EPERM"
 mkdir -p "$work/config/skein"
