@@ -83,7 +83,7 @@ def _(folder):
     with receiver(folder) as to:
         assert say(folder, to.address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")[3] == 7
         stranger = to.line()
-        assert "no skein" in stranger and "process " in stranger, stranger
+        assert "speak as 'skein send'" in stranger and "process " in stranger, stranger
         say(folder, to.address, message(1, version=9))
         assert "version 9" in to.line()
         for word in (b"", b"hello\n"):
@@ -120,7 +120,7 @@ def _(folder):
 
 @test("send: receivers that are none, of another version, or talk nonsense are named")
 def _(folder):
-    one_line(answered(folder, b"HTTP/1.1 400 Bad Request\r\n\r\n", 1)[1], "no skein")
+    one_line(answered(folder, b"HTTP/1.1 400 Bad Request\r\n\r\n", 1)[1], "speak as 'skein send'")
     one_line(answered(folder, message(2, version=2), 1)[1], "version 2")
     one_line(answered(folder, message(6), 1)[1], "no place")
     one_line(answered(folder, b"", 3)[1], "receiver is gone")

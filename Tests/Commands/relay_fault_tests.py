@@ -184,6 +184,8 @@ def _(folder):
         skein("relay", *words, expect=64)
     err = skein("relay", "tcp:1", "tcp:2", expect=64)[1]
     assert "one side is TCP" in err and "Usage: skein relay" in err, err
+    for words in (("1", ":0"), ("stp::1", "tcp:127.0.0.1:0")):
+        assert "nobody can be reached at port 0" in skein("relay", *words, expect=64)[1], words
     for word in ("", "x", "65536", "127.0.0.1:", "::1:80", "[::1]", "[::1:80", "1:2:3", "127.0.0.1:-1", "host:+1"):
         assert "is no TCP address" in skein("relay", "--", f"tcp:{word}", "7", expect=64)[1], word
     assert "is no STP address" in skein("relay", "1", "group/7", expect=64)[1]

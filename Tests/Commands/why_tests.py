@@ -1,5 +1,6 @@
 """`skein why`: what it says of real sockets, and of what isn't there."""
 
+import json
 import os
 import socket
 import subprocess
@@ -63,6 +64,28 @@ def _(folder):
         with program(REFUSED, port, SKEIN_DIR=str(folder)) as (client, descriptor):
             out, _ = skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)
     assert f"to 127.0.0.1:{port}" in out and "[" not in out, out
+
+
+@test("--json gives scripts each socket with its carrier and the same sentence")
+def _(folder):
+    folder.chmod(0o1777)
+    directory = {"SKEIN_DIR": str(folder)}
+    with program(SERVER, **directory) as (server, port), program(CLIENT, port, **directory) as (client, descriptor):
+        accepted(folder, server)
+        told = json.loads(skein("why", "--json", str(server), SKEIN_DIR=folder)[0])
+        assert told["pid"] == server and told["program"] == "python3", told
+        assert [socket["carrier"] for socket in told["sockets"]] == ["memory", "memory"], told
+        text = skein("why", f"{client}:{descriptor}", SKEIN_DIR=folder)[0]
+        only, = json.loads(skein("why", "--json", f"{client}:{descriptor}", SKEIN_DIR=folder)[0])["sockets"]
+        assert only["carrier"] == "memory" and f"{only['fd']}: {only['explanation']}\n" == text, only
+    me = os.getpid()
+    with socket.create_server(("127.0.0.1", 0)) as plain, socket.socket() as unused, open("/dev/null") as null:
+        carriers = [json.loads(skein("why", "--json", f"{me}:{file.fileno()}")[0])["sockets"][0]["carrier"]
+                    for file in (plain, unused, null)]
+    assert carriers == ["tcp", None, None], carriers
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert json.loads(skein("why", "--json", str(process.pid))[0])["sockets"] == []
+        process.kill()
 
 
 @test("a process without TCP sockets says so")

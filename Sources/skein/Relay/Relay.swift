@@ -30,6 +30,9 @@ struct Relay: ParsableCommand {
         guard from.isTCP != to.isTCP else {
             throw ValidationError("one side is TCP and the other STP; say which by 'tcp:' or 'stp:' before the address")
         }
+        guard to.port != 0 else {
+            throw ValidationError("nobody can be reached at port 0; give the port that the server listens on")
+        }
     }
 
     func run() throws {

@@ -27,6 +27,13 @@ enum RelayEnd {
         var isTCP: Bool {
             if case .tcp = self { true } else { false }
         }
+
+        var port: UInt16 {
+            switch self {
+            case .tcp(let address): address.port
+            case .stp(let address): address.port
+            }
+        }
     }
 
     /// Asks the system for the host's addresses where it has a name.

@@ -5,7 +5,7 @@ import Glibc
 /// A TCP address as the user writes it: PORT, HOST:PORT or [IPv6]:PORT. Without a host it is 127.0.0.1.
 struct TCPAddress {
     private let host: String
-    private let port: UInt16
+    let port: UInt16
 
     init(_ text: String) throws {
         let (host, port) = TCPAddress.parts(of: text)

@@ -32,7 +32,9 @@ struct PeerGone: Error {}
 func failure(_ fault: TransferFault, of peer: String) -> ExitCode {
     switch fault {
     case .stranger:
-        return failure("\(peer) is no skein: give the address that 'skein receive' says it is ready on")
+        return failure(
+            "\(peer) doesn't speak as 'skein send' and 'skein receive' do: "
+                + "give 'skein send' the address that 'skein receive' says it is ready on")
     case .version(let version):
         return failure("\(peer) speaks version \(version) of the protocol, this one another; update the older skein")
     case .nonsense: return failure("\(peer) sent what has no place there; run both commands again")

@@ -24,23 +24,32 @@ struct Explainer {
     }
 
     /// Nil for what is neither TCP's nor ours.
-    func sentence(_ descriptor: SocketDescriptor) -> String? {
+    func explanation(_ descriptor: SocketDescriptor) -> Explanation? {
+        func explain(_ carrier: Explanation.Carrier?, _ sentence: String) -> Explanation {
+            Explanation(descriptor: descriptor.number, carrier: carrier, sentence: sentence)
+        }
         if let socket = own[descriptor.inode], agrees(socket, descriptor) {
-            return "\(descriptor.number): \(recorded(socket))"
+            let isDecided = socket.record.state != .unconnected
+            return explain(isDecided ? socket.record.isOnMemory ? .memory : .tcp : nil, recorded(socket))
         }
         if relayed.contains(descriptor.inode) {
-            return "\(descriptor.number): leads to a relay, which carries a connection on shared memory for it: "
-                + "it was handed over by exec, posix_spawn or SCM_RIGHTS; nothing to do"
+            return explain(
+                .relay,
+                "leads to a relay, which carries a connection on shared memory for it: "
+                    + "it was handed over by exec, posix_spawn or SCM_RIGHTS; nothing to do")
         }
         guard descriptor.isTCP else { return nil }
         guard let socket = kernel.sockets[descriptor.inode] else {
             let outlook = observed.whyWithoutHeader.map { "it will be on TCP, because \($0)" }
-            return "\(descriptor.number): is not connected; "
-                + (outlook ?? "how its bytes travel is decided when it connects or listens")
+            return explain(
+                nil, "is not connected; \(outlook ?? "how its bytes travel is decided when it connects or listens")")
         }
-        if socket.isListening { return "\(descriptor.number): \(socket.local.text) \(listening(socket))" }
-        let reason = whyTCP(socket)
-        return "\(descriptor.number): \(socket.local.text) to \(socket.peer.text) is on TCP, because \(reason)"
+        if socket.isListening {
+            let hidden = kernel.hiddenListener(at: socket.local)
+            let isOnMemory = hidden == .present || hidden == .otherVersion
+            return explain(isOnMemory ? .memory : .tcp, "\(socket.local.text) \(listening(socket))")
+        }
+        return explain(.tcp, "\(socket.local.text) to \(socket.peer.text) is on TCP, because \(whyTCP(socket))")
     }
 
     /// A connection on shared memory is a Unix socket to the kernel, all others but STP's stay TCP: a record

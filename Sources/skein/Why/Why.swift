@@ -11,6 +11,9 @@ struct Why: ParsableCommand {
         help: ArgumentHelp("A process, or one of its descriptors.", valueName: "pid[:fd]"), transform: Target.init)
     var target: Target
 
+    @Flag(help: "Print JSON.")
+    var json = false
+
     func run() throws {
         let process = Process(target.process)
         guard process.standing.isAlive else {
@@ -26,23 +29,37 @@ struct Why: ParsableCommand {
         let survey = Survey.around(process)
         survey.warnings.forEach(complain)
         let explainer = Explainer(process, survey.sockets)
-        if let number = target.descriptor {
-            try output(try explain(number, explainer, descriptors))
+        let explanations =
+            if let number = target.descriptor {
+                [try explain(number, explainer, descriptors)]
+            } else {
+                descriptors.compactMap(explainer.explanation)
+            }
+        if json {
+            let list = explanations.map(\.json).joined(separator: ",")
+            try output("{\"pid\":\(target.process),\"program\":\(quoted(process.name)),\"sockets\":[\(list)]}")
+        } else if explanations.isEmpty {
+            try output("\(title) has no TCP sockets; nothing to do")
         } else {
-            let lines = descriptors.compactMap(explainer.sentence)
-            try output(lines.isEmpty ? "\(title) has no TCP sockets; nothing to do" : lines.joined(separator: "\n"))
+            try output(explanations.map(\.text).joined(separator: "\n"))
         }
     }
 
-    private func explain(_ number: Int32, _ explainer: Explainer, _ descriptors: [SocketDescriptor]) throws -> String {
+    private func explain(
+        _ number: Int32, _ explainer: Explainer, _ descriptors: [SocketDescriptor]
+    ) throws -> Explanation {
         if let descriptor = descriptors.first(where: { $0.number == number }) {
-            return explainer.sentence(descriptor)
-                ?? "\(number): is no TCP socket (\(descriptor.protocolName)), and stays as it is"
+            return explainer.explanation(descriptor)
+                ?? other(number, "is no TCP socket (\(descriptor.protocolName)), and stays as it is")
         }
         guard let file = Process(target.process).file(behind: number) else {
             throw failure("process \(target.process) has no descriptor \(number); leave it out to see all sockets")
         }
-        return "\(number): is no socket (\(printable(file))), and stays as it is"
+        return other(number, "is no socket (\(printable(file))), and stays as it is")
+    }
+
+    private func other(_ number: Int32, _ sentence: String) -> Explanation {
+        Explanation(descriptor: number, carrier: nil, sentence: sentence)
     }
 }
 
