@@ -264,10 +264,15 @@ private func takeUp(
     endpoint.setAddresses(
         local: six ? hello.dialled.mapped() : hello.dialled.unmapped(),
         peer: six ? hello.client.mapped() : hello.client.unmapped())
-    // An STP client may wait for this; any other looks elsewhere.
-    endpoint.mine.or32(Layout.state, EndState.accepted)
-    endpoint.wakeAll(descriptor)
     return .endpoint(endpoint)
+}
+
+extension Endpoint {
+    /// The program has the connection, as it wants it to be. An STP client may wait for this; any other looks elsewhere.
+    package func announceAcceptance(_ descriptor: Int32) {
+        mine.or32(Layout.state, EndState.accepted)
+        wakeAll(descriptor)
+    }
 }
 
 /// An end in memory that another process sent, refused where that isn't as it must be. Call under the process lock.
