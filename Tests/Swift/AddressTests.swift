@@ -36,7 +36,7 @@ func addressTests() throws {
     check(throws: EADDRINUSE, .portTaken, "nor can its port be taken") { () throws(SocketError) in
         try Socket().bind(to: assigned)
     }
-    check(throws: EADDRNOTAVAIL, .address, "another host's address is not ours to bind") { () throws(SocketError) in
+    check(throws: EADDRNOTAVAIL, .host, "another host's address is not ours to bind") { () throws(SocketError) in
         try Socket().bind(to: Address(host: "nowhere", port: 0)!)
     }
 }

@@ -126,7 +126,7 @@ private func giftTests() throws {
     check(throws: ENOTCONN, .state, "only a connection can be given") { () throws(SocketError) in _ = try fresh.give() }
     try withPair { client, server in
         let other = try client.give(to: getppid())
-        check(throws: EPERM, .user, "a gift for another process can't be taken") { () throws(SocketError) in
+        check(throws: EPERM, .taker, "a gift for another process can't be taken") { () throws(SocketError) in
             _ = try Socket(taking: other)
         }
         try client.setOption(.closeLimit, to: .zero)
