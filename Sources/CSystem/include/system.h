@@ -346,6 +346,9 @@ static inline void *sk_process_lock(void) { return sk_process_lock_words; }
 extern void sk_crash_point(void);
 #endif
 
+/// The flag that opens a file past the page cache; its number depends on the processor.
+static inline int sk_open_direct(void) { return __O_DIRECT; }
+
 // MARK: Clock and processor
 
 /// Nanoseconds of CLOCK_MONOTONIC (through the vDSO).
