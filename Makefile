@@ -28,7 +28,7 @@ has_library := $(wildcard Sources/SkeinLibrary/*.swift)
 has_command := $(and $(wildcard Package.swift),$(COMMAND))
 
 TARGETS := $(LIB)/libskein-preload.so $(if $(has_library),$(LIB)/libskein.so) \
-           $(if $(has_command),$(BIN)/skein $(LIBEXEC)/skein-export) $(BIN)/contract $(BIN)/contract-stp
+           $(if $(has_command),$(BIN)/skein $(LIBEXEC)/skein-export $(LIBEXEC)/skein-agent) $(BIN)/contract $(BIN)/contract-stp
 
 # Module Skein stands on libskein.so: pkg-config says where it lies in this checkout, and what is linked
 # with it looks beside itself, in the checkout and where it is installed.
@@ -167,6 +167,11 @@ EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Source
 $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)
 
+AGENT := $(wildcard Sources/SkeinMedium/*.swift Sources/SkeinSeal/*.swift Sources/SkeinDevice/*.swift Sources/SkeinAgent/*.swift Sources/skein-agent/*.swift Sources/CXXHash/*)
+
+$(LIBEXEC)/skein-agent: $(AGENT) $(SYSTEM) Package.swift
+	$(call swift_product,skein-agent)
+
 $(BIN)/contract-stp: $(CONTRACT) $(wildcard Tests/Contract/STP/*.swift Tests/Contract/CContract/*) $(MODULE) Package.swift
 	$(call swift_product,SkeinContract)
 
@@ -290,6 +295,7 @@ endif
 ifneq ($(has_command),)
 	@$(call put,755,$(BIN)/skein,$(to)/bin/skein)
 	@$(call put,755,$(LIBEXEC)/skein-export,$(to)/libexec/skein/skein-export)
+	@$(call put,755,$(LIBEXEC)/skein-agent,$(to)/libexec/skein/skein-agent)
 	@$(call put,644,build/completions/skein.bash,$(to)/share/bash-completion/completions/skein)
 	@$(call put,644,build/completions/_skein,$(to)/share/zsh/site-functions/_skein)
 	@$(call put,644,build/completions/skein.fish,$(to)/share/fish/vendor_completions.d/skein.fish)

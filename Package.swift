@@ -16,6 +16,7 @@ let package = Package(
     products: [
         .executable(name: "skein", targets: ["skein"]),
         .executable(name: "skein-export", targets: ["skein-export"]),
+        .executable(name: "skein-agent", targets: ["skein-agent"]),
         .library(name: "Skein", targets: ["Skein"]),
     ],
     dependencies: [
@@ -79,6 +80,21 @@ let package = Package(
             name: "SkeinSeal", dependencies: ["SkeinMedium", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
         .target(name: "SkeinConduit", swiftSettings: strict),
+        // What touches a medium: its device, the group's key, and the commands that make it and look at it. A program of its
+        // own, which `skein medium` and `skein key` execute.
+        .target(
+            name: "SkeinAgent",
+            dependencies: [
+                "CSystem", "SkeinMedium", "SkeinSeal", .product(name: "Crypto", package: "swift-crypto"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "skein-agent",
+            dependencies: [
+                "SkeinAgent", "SkeinDevice", "SkeinMedium",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         .target(
             name: "MediumKit", dependencies: ["SkeinMedium"], path: "Tests/MediumKit", swiftSettings: strict),
         .executableTarget(

@@ -36,7 +36,7 @@ find "$root/usr/share/man" -type f -exec gzip -9n {} +
 mkdir -p "$folder/debian" "$root/DEBIAN"
 printf 'Source: skein\n\nPackage: skein\nArchitecture: any\n' >"$folder/debian/control"
 echo 'libskein 0 skein' >"$folder/debian/shlibs.local"
-depends=$(cd "$folder" && dpkg-shlibdeps -O -xskein -lroot/usr/lib root/usr/bin/skein root/usr/libexec/skein/skein-export root/usr/lib/*.so)
+depends=$(cd "$folder" && dpkg-shlibdeps -O -xskein -lroot/usr/lib root/usr/bin/skein root/usr/libexec/skein/skein-export root/usr/libexec/skein/skein-agent root/usr/lib/*.so)
 
 size=$(du -k --apparent-size -s "$root/usr" | cut -f1)
 sed -e "s|@VERSION@|$version|; s|@ARCHITECTURE@|$architecture|; s|@SIZE@|$size|; s|@DEPENDS@|${depends#*=}|" \

@@ -36,7 +36,8 @@ package struct GroupKey: Equatable {
         var values: [UInt8] = []
         for character in text.lowercased().utf8 {
             switch character {
-            case UInt8(ascii: "-"), UInt8(ascii: " "), UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: "\t"): continue
+            case UInt8(ascii: "-"), UInt8(ascii: " "), UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: "\t"):
+                continue
             case UInt8(ascii: "o"): values.append(0)
             case UInt8(ascii: "i"), UInt8(ascii: "l"): values.append(1)
             default:
@@ -51,7 +52,8 @@ package struct GroupKey: Equatable {
             throw AgentFault("a key has \(whole) characters, and this text has \(values.count)")
         }
         let bytes = GroupKey.bytes(values.prefix(GroupKey.keyCharacters))
-        guard GroupKey.check(bytes) == values.suffix(GroupKey.checkCharacters).map({ GroupKey.alphabet[Int($0)] }) else {
+        guard GroupKey.check(bytes) == values.suffix(GroupKey.checkCharacters).map({ GroupKey.alphabet[Int($0)] })
+        else {
             throw AgentFault("the key is mistyped: its check digits don't fit")
         }
         self.bytes = bytes

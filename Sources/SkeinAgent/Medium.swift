@@ -27,12 +27,14 @@ package final class Medium {
         }
         guard superblock.geometry.units * UInt64(unitSize) <= device.size else {
             throw AgentFault(
-                "\(path) has \(device.size) bytes, and its medium \(superblock.geometry.units * UInt64(unitSize)): it was cut off")
+                "\(path) has \(device.size) bytes, and its medium \(superblock.geometry.units * UInt64(unitSize)): it was cut off"
+            )
         }
         seal = try Medium.seal(of: superblock, path, key: key)
     }
 
-    private static func seal(of superblock: Superblock, _ path: String, key: String?) throws(AgentFault) -> (any Seal)? {
+    private static func seal(of superblock: Superblock, _ path: String, key: String?) throws(AgentFault) -> (any Seal)?
+    {
         guard superblock.sealing == .cipher else { return ChecksumSeal() }
         let file = GroupKey.path(group: superblock.group, asked: key)
         guard let groupKey = try GroupKey(file: file) else {
@@ -42,7 +44,8 @@ package final class Medium {
         let seal = CipherSeal(groupKey: groupKey.bytes, medium: superblock.identity)
         guard seal.keyCheck == superblock.keyCheck else {
             throw AgentFault(
-                "the key in \(file) is not that of \(path): bring the right one with 'skein key import \(superblock.group)'")
+                "the key in \(file) is not that of \(path): bring the right one with 'skein key import \(superblock.group)'"
+            )
         }
         return seal
     }
@@ -79,7 +82,9 @@ package final class Medium {
         let start = table.start(of: host)
         let bytes = try device.read(start, count: Int(table.unitsPerHost))
         return (0..<Int(table.unitsPerHost)).flatMap { unit -> [SocketRecord] in
-            guard let (_, body) = channel.open(bytes, at: unit * unitSize, place: start + UInt64(unit)) else { return [] }
+            guard let (_, body) = channel.open(bytes, at: unit * unitSize, place: start + UInt64(unit)) else {
+                return []
+            }
             return SocketRecord.records(body: body).filter { $0.state != 0 }
         }
     }

@@ -20,11 +20,15 @@ package struct MediumCheck {
         for (region, kind, name) in [(geometry.leases, BlockKind.lease, "lease"), (geometry.table, .table, "table")] {
             for host in 0..<geometry.hosts {
                 try look(medium, region, host, seal) { [leases] header, unit in
-                    guard kind == .table else { return BlockChannel(kind, medium: unit, writer: header.writer, seal: seal) }
+                    guard kind == .table else {
+                        return BlockChannel(kind, medium: unit, writer: header.writer, seal: seal)
+                    }
                     // Records of an incarnation that is gone count for nothing, whatever became of them.
                     guard header.writer == leases[host]?.incarnation else { return nil }
                     return BlockChannel(kind, medium: unit, writer: header.writer, seal: seal)
-                } report: { "\(name) unit \($0) of host \(host) is damaged" }
+                } report: {
+                    "\(name) unit \($0) of host \(host) is damaged"
+                }
             }
         }
         for reader in 0..<geometry.hosts {
@@ -32,7 +36,9 @@ package struct MediumCheck {
                 let writers = leases.compactMap { $0?.incarnation }
                 guard let current = leases[reader]?.incarnation, writers.contains(header.writer) else { return nil }
                 return BlockChannel(.row, medium: unit, writer: header.writer, reader: current, seal: seal)
-            } report: { "row \($0) of host \(reader) is damaged" }
+            } report: {
+                "row \($0) of host \(reader) is damaged"
+            }
         }
     }
 

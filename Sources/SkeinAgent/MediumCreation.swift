@@ -50,34 +50,46 @@ package struct MediumCreation {
         guard Geometry.hostsAllowed.contains(hosts) else {
             throw AgentFault("a medium is for 2 to 64 hosts, not \(hosts)")
         }
+        guard (1...Superblock.groupSize).contains(group.utf8.count), !group.utf8.contains(0), !group.contains("/")
+        else {
+            throw AgentFault("a group's name has 1 to 32 bytes and no stroke, for it names the file of its key")
+        }
         guard Timing.timeoutsAllowed.contains(timeoutMilliseconds) else {
             throw AgentFault("an I/O timeout has 10 to 600,000 ms, not \(timeoutMilliseconds)")
         }
-        var identity = SystemRandomNumberGenerator()
-        let medium = Identifier(identity.next(), identity.next())
         // First whether all can be done, then what can't be undone.
-        let place = try prepare()
-        let geometry = place.geometry
         let key = try groupKey()
+        let place = try prepare()
+        do throws(AgentFault) {
+            return try make(place, key)
+        } catch {
+            if place.isNew { unsafe unlink(path) }
+            throw error
+        }
+    }
+
+    private func make(_ place: Place, _ key: (key: GroupKey, path: String, isNew: Bool)?) throws(AgentFault) -> Outcome
+    {
+        var generator = SystemRandomNumberGenerator()
+        let identity = Identifier(generator.next(), generator.next())
         var superblock: Superblock
         do throws(MediumFault) {
             superblock = try Superblock(
-                identity: medium, group: group, timeoutMilliseconds: timeoutMilliseconds, geometry: geometry,
+                identity: identity, group: group, timeoutMilliseconds: timeoutMilliseconds, geometry: place.geometry,
                 made: UInt64(max(time(nil), 0)))
         } catch {
             throw AgentFault("\(error)")
         }
         if let key {
             superblock.sealing = .cipher
-            superblock.keyCheck = CipherSeal(groupKey: key.key.bytes, medium: medium).keyCheck
+            superblock.keyCheck = CipherSeal(groupKey: key.key.bytes, medium: identity).keyCheck
             if key.isNew { try key.key.write(to: key.path) }
         }
-        try clear(place.device, geometry)
-        let measurement = try measure(place.device, geometry)
+        try clear(place)
+        let measurement = try measure(place)
         try place.device.write(Geometry.copyUnit, superblock.unit(place: Geometry.copyUnit, count: 1))
         try place.device.write(0, superblock.unit(place: 0, count: 1))
-        return Outcome(
-            superblock: superblock, key: key.map { ($0.path, $0.isNew) }, measurement: measurement)
+        return Outcome(superblock: superblock, key: key.map { ($0.path, $0.isNew) }, measurement: measurement)
     }
 
     private func groupKey() throws(AgentFault) -> (key: GroupKey, path: String, isNew: Bool)? {
@@ -95,13 +107,17 @@ package struct MediumCreation {
     private struct Place {
         let device: MediumDevice
         let geometry: Geometry
+        /// The file wasn't there.
+        var isNew = false
     }
 
     private func prepare() throws(AgentFault) -> Place {
         var status = stat()
         guard unsafe stat(path, &status) == 0 else {
             let geometry = try geometry(fitting: size)
-            return Place(device: try MediumDevice(making: path, size: geometry.units * UInt64(unitSize)), geometry: geometry)
+            return Place(
+                device: try MediumDevice(making: path, size: geometry.units * UInt64(unitSize)), geometry: geometry,
+                isNew: true)
         }
         let device = try MediumDevice(path, .alone)
         if device.size == 0 && !device.isBlockDevice {
@@ -131,38 +147,36 @@ package struct MediumCreation {
     private func refuseContent(of device: MediumDevice) throws(AgentFault) {
         let units = device.size / UInt64(unitSize)
         let edge = min(units, 256)
-        for start in [0, units - edge] {
-            guard try device.read(start, count: Int(edge)).contains(where: { $0 != 0 }) else { continue }
-            let first = try device.read(0, count: 1)
-            let what = BlockHeader(first, kind: .superblock) == nil ? "something" : "a medium"
-            throw AgentFault("\(path) holds \(what): --force writes over it, and it is lost then")
-        }
+        let edges = try device.read(0, count: Int(edge)) + device.read(units - edge, count: Int(edge)) + device.tail()
+        guard edges.contains(where: { $0 != 0 }) else { return }
+        let what = BlockHeader(edges, kind: .superblock) == nil ? "something" : "a medium"
+        throw AgentFault("\(path) holds \(what): --force writes over it, and it is lost then")
     }
 
     /// What an earlier medium left in the units that hosts read before they write them. Data blocks of another medium
     /// don't prove themselves.
-    private func clear(_ device: MediumDevice, _ geometry: Geometry) throws(AgentFault) {
+    private func clear(_ made: Place) throws(AgentFault) {
         var unit: UInt64 = 0
         let piece: UInt64 = 256
-        while unit < geometry.data.start {
-            let count = min(piece, geometry.data.start - unit)
-            try device.write(unit, [UInt8](repeating: 0, count: Int(count) * unitSize))
+        while unit < made.geometry.data.start {
+            let count = min(piece, made.geometry.data.start - unit)
+            try made.device.write(unit, [UInt8](repeating: 0, count: Int(count) * unitSize))
             unit += count
         }
     }
 
     // MARK: Its speed
 
-    private func measure(_ device: MediumDevice, _ geometry: Geometry) throws(AgentFault) -> Measurement {
+    private func measure(_ made: Place) throws(AgentFault) -> Measurement {
         var writes: [Double] = []
         var reads: [Double] = []
         let unit = [UInt8](repeating: 0, count: unitSize)
         for index in 0..<32 {
-            let place = geometry.data.start + UInt64(index)
+            let place = made.geometry.data.start + UInt64(index)
             let start = milliseconds()
-            try device.write(place, unit)
+            try made.device.write(place, unit)
             let between = milliseconds()
-            _ = try device.read(place, count: 1)
+            _ = try made.device.read(place, count: 1)
             writes.append(between - start)
             reads.append(milliseconds() - between)
         }

@@ -101,6 +101,15 @@ package final class MediumDevice {
         return unsafe [UInt8](buffer)
     }
 
+    /// What lies behind the last whole unit.
+    package func tail() -> [UInt8] {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: unitSize, alignment: unitSize)
+        defer { unsafe buffer.deallocate() }
+        let end = off_t(size / UInt64(unitSize)) * off_t(unitSize)
+        let count = unsafe pread(descriptor, buffer.baseAddress!, unitSize, end)
+        return unsafe [UInt8](buffer.prefix(max(count, 0)))
+    }
+
     /// Writes whole units from `unit` on.
     package func write(_ unit: UInt64, _ bytes: [UInt8]) throws(AgentFault) {
         try check(unit, bytes.count / unitSize)

@@ -23,7 +23,8 @@ struct KeyCommand: ParsableCommand {
             let path = GroupKey.path(group: group, asked: key)
             guard let key = try GroupKey(file: path) else {
                 throw AgentFault(
-                    "there is no key \(path): 'skein medium create' makes one, 'skein key import \(group)' brings another host's")
+                    "there is no key \(path): 'skein medium create' makes one, 'skein key import \(group)' brings another host's"
+                )
             }
             print(key.text)
         }

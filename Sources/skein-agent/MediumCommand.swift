@@ -61,26 +61,30 @@ struct MediumCommand: ParsableCommand {
         private func report(_ outcome: MediumCreation.Outcome, timeout: Double) {
             let superblock = outcome.superblock
             let geometry = superblock.geometry
-            let mebibytes = geometry.units * UInt64(unitSize) >> 20
+            let mebibytes = (geometry.units * UInt64(unitSize)) >> 20
             let dead = Timing(timeoutMilliseconds: superblock.timeoutMilliseconds).dead / 1_000_000
             print(
                 "medium \(superblock.identity) of group '\(superblock.group)': \(mebibytes) MiB for \(geometry.hosts) hosts, rings of "
-                    + "\(geometry.ringUnits * UInt64(unitSize) >> 10) KiB")
+                    + "\((geometry.ringUnits * UInt64(unitSize)) >> 10) KiB")
             print(
-                "a host is dead after \(dead) ms of silence: 9 x the I/O timeout of \(superblock.timeoutMilliseconds) ms")
+                "a host is dead after \(dead) ms of silence: 9 x the I/O timeout of \(superblock.timeoutMilliseconds) ms"
+            )
             let measured = outcome.measurement
             print(
                 "a write takes \(rounded(measured.write)) ms, a read \(rounded(measured.read)) ms; the longest of 64 took "
                     + "\(rounded(measured.longest)) ms")
             if measured.longest > timeout / 2 {
                 complain(
-                    "that is more than half of the I/O timeout: make it again with --io-timeout \(Int(measured.longest * 4) + 1)ms or more")
+                    "that is more than half of the I/O timeout: make it again with --io-timeout \(Int(measured.longest * 4) + 1)ms or more"
+                )
             }
             guard let key = outcome.key else {
                 return print("nothing on it is encrypted")
             }
             print("its key is \(key.isNew ? "made in" : "the one in") \(key.path)")
-            print("for the other hosts: 'skein key show \(superblock.group)' here, 'skein key import \(superblock.group)' there")
+            print(
+                "for the other hosts: 'skein key show \(superblock.group)' here, 'skein key import \(superblock.group)' there"
+            )
         }
 
         private func rounded(_ milliseconds: Double) -> Double { (milliseconds * 100).rounded() / 100 }

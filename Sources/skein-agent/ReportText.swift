@@ -9,11 +9,12 @@ extension MediumReport {
             "medium   \(superblock.identity)\(isWhole ? "" : "  (one copy of the superblock is damaged: 'skein medium check --repair')")",
             "group    \(superblock.group)",
             "sealing  \(superblock.sealing == .cipher ? "AES-256-GCM" : "none: checksums alone")",
-            "size     \(geometry.units * UInt64(unitSize) >> 20) MiB, \(geometry.hosts) hosts, rings of \(geometry.ringUnits * UInt64(unitSize) >> 10) KiB",
+            "size     \((geometry.units * UInt64(unitSize)) >> 20) MiB, \(geometry.hosts) hosts, rings of \((geometry.ringUnits * UInt64(unitSize)) >> 10) KiB",
             "timeout  \(superblock.timeoutMilliseconds) ms; a host is dead after \(timing.dead / 1_000_000) ms",
         ]
         guard let hosts else {
-            lines.append("the group's key is not here, so its hosts can't be told: 'skein key import \(superblock.group)'")
+            lines.append(
+                "the group's key is not here, so its hosts can't be told: 'skein key import \(superblock.group)'")
             return lines.joined(separator: "\n") + "\n"
         }
         lines.append("")

@@ -16,6 +16,7 @@ if not os.access(harness.SKEIN, os.X_OK):
 import bench_tests  # noqa: E402,F401
 import hostile_transfer_tests  # noqa: E402,F401
 import ls_tests  # noqa: E402,F401
+import medium_tests  # noqa: E402,F401
 import relay_fault_tests  # noqa: E402,F401
 import relay_tests  # noqa: E402,F401
 import rule_file_tests  # noqa: E402,F401

@@ -19,6 +19,7 @@ from system import System, bare_system  # noqa: E402
 
 FILES = """usr/bin/skein usr/include/skein.h usr/lib/libskein-preload.so usr/lib/libskein.so usr/lib/libskein.so.0
 usr/lib/pkgconfig/skein.pc usr/lib/systemd/system/skein-relay@.service usr/lib/tmpfiles.d/skein.conf
+usr/libexec/skein/skein-agent
 usr/libexec/skein/skein-export
 usr/share/bash-completion/completions/skein usr/share/doc/skein/README.md usr/share/doc/skein/changelog.gz
 usr/share/doc/skein/copyright usr/share/doc/skein/examples/relay.conf usr/share/doc/skein/examples/service.conf

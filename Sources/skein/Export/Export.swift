@@ -1,8 +1,6 @@
 import ArgumentParser
-import Glibc
 
-/// `skein export`: the server of devices. It is a program of its own, which takes the place of this one: what it is linked
-/// with would slow down the start of every other command.
+/// `skein export`: the server of devices, which is a program of its own.
 struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "export",
@@ -14,12 +12,5 @@ struct Export: ParsableCommand {
     @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("Options and devices.", valueName: "words"))
     var words: [String] = []
 
-    func run() throws {
-        let name = "skein-export"
-        let command = target(ofLink: "/proc/self/exe") ?? ""
-        let path = "\(folder(of: folder(of: command)))/libexec/skein/\(name)"
-        // What stands before the words becomes the program's own name.
-        let error = replaceProcess(path: path, argumentCount: words.count + 1, Environment(), throughShell: false)
-        throw failure("\(path) can't be started: \(error.text); install Skein again", code: Exit.notFound)
-    }
+    func run() throws { try becomeCompanion("skein-export", lastWords: words.count + 1) }
 }
