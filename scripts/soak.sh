@@ -1,6 +1,6 @@
 #!/bin/bash
 # soak.sh MINUTES: a million short connections, then the contract under the preload, real programs, kills, crashes and
-# hostile peers, again and again with other seeds, beside the fuzzers. Stops at the first round that fails, with its
+# hostile peers, again and again with other seeds, beside the fuzzers and the models that take long. Stops at the first round that fails, with its
 # output. Nothing may be left behind by a round: no process and no name of ours.
 cd "$(dirname "$0")/.." || exit 1
 # In namespaces of its own, where it can have them, whatever is left behind is ours.
@@ -19,7 +19,9 @@ SKEIN_DIR=$(mktemp -d /tmp/skein-soak-XXXXXX)
 # Ten minutes for each of five targets in an hour.
 nice -n 10 python3 Tests/Fuzz/fuzz.py --seconds $((minutes * 10)) >build/test/soak-fuzz.log 2>&1 &
 fuzzers=$!
-trap 'kill $fuzzers 2>/dev/null; wait; rm -rf "$SKEIN_DIR"' EXIT
+SLOW=1 nice -n 15 Tests/Models/check.sh >build/test/soak-models.log 2>&1 &
+models=$!
+trap 'kill $fuzzers $models 2>/dev/null; wait; rm -rf "$SKEIN_DIR"' EXIT
 
 fail() {
     grep -v '^ok - ' "$log" | tail -60
@@ -49,4 +51,7 @@ while [ "$(date +%s)" -lt $end ]; do
 done
 wait $fuzzers || { cat build/test/soak-fuzz.log; exit 1; }
 cat build/test/soak-fuzz.log
+# They may take longer than the rounds.
+wait $models || { cat build/test/soak-models.log; exit 1; }
+cat build/test/soak-models.log
 echo "$round rounds in $minutes minutes, none failed"
