@@ -22,6 +22,10 @@ public final class ConcatenatedDevice: Device {
 
     public var description: String { parts.description("concatenation") }
 
+    public func parcel() throws(DeviceFault) -> DeviceParcel {
+        DeviceParcel(.concatenation, parts: try parts.parcels())
+    }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: ConcatenatedDevice.self) { $0.attempt(&$1) } },

@@ -12,6 +12,8 @@ public protocol Device: AnyObject, Sendable {
     var functions: DeviceFunctions { get }
     /// One line for people.
     var description: String { get }
+    /// The device for another process. No message may be under way.
+    func parcel() throws(DeviceFault) -> DeviceParcel
 
     /// Does it if that takes no waiting. What can never be done without is left to `perform`.
     func attempt(_ message: inout Message) -> Answer
@@ -26,6 +28,10 @@ public protocol Device: AnyObject, Sendable {
 
 extension Device {
     public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? { nil }
+
+    public func parcel() throws(DeviceFault) -> DeviceParcel {
+        throw DeviceFault("\(description) can't be handed to another process")
+    }
 }
 
 /// The size of a device, where whoever judges requests finds it without asking the device.

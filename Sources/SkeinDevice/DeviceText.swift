@@ -1,6 +1,7 @@
 /// What a user calls a device: a path, `memory:SIZE`, or a kind with others in it, as `mirror:A,B`.
 public struct DeviceText: Equatable, Sendable {
-    private let text: String
+    /// As the user wrote it.
+    public let text: String
 
     public init(_ text: String) { self.text = text }
 

@@ -65,6 +65,10 @@ public final class FileDevice: Device {
 
     public var description: String { "\(isBlockDevice ? "block device" : "file") \(path)" }
 
+    public func parcel() -> DeviceParcel {
+        DeviceParcel(.file, text: path, numbers: [features.contains(.writable) ? 0 : 1], files: [descriptor])
+    }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: FileDevice.self) { $0.attempt(&$1) } },

@@ -29,10 +29,21 @@ public final class MirrorDevice: Device {
     public let features: DeviceFeatures
 
     /// The devices must have the same content. The smallest one gives the size.
-    public init(_ devices: [any Device]) throws(DeviceFault) {
+    public convenience init(_ devices: [any Device]) throws(DeviceFault) {
+        try self.init(
+            devices, length: devices.map { $0.length.bytes }.min() ?? 0,
+            conditions: devices.map { _ in UInt64(Condition.working.rawValue) })
+    }
+
+    /// As `parcel` has it: a device that failed may have become shorter.
+    init(_ devices: [any Device], length: UInt64, conditions: some Collection<UInt64>) throws(DeviceFault) {
         let parts = try Parts(devices)
-        twins = Mutex(parts.devices.map { Twin(device: $0) })
-        length = DeviceLength(parts.devices.map { $0.length.bytes }.min() ?? 0)
+        guard devices.count == conditions.count else { throw DeviceFault("a mirror of unknown devices") }
+        twins = Mutex(
+            zip(parts.devices, conditions).map { device, condition in
+                Twin(device: device, condition: Condition(rawValue: UInt8(truncatingIfNeeded: condition)) ?? .failed)
+            })
+        self.length = DeviceLength(length)
         // A read may fail where all do.
         features = parts.features.subtracting(.memory)
     }
@@ -40,6 +51,14 @@ public final class MirrorDevice: Device {
     public var description: String {
         let names = twins.withLock { $0.map { "\($0.device.device.description) (\($0.condition))" } }
         return "mirror of \(names.joined(separator: " and "))"
+    }
+
+    public func parcel() throws(DeviceFault) -> DeviceParcel {
+        let twins = twins.withLock { $0 }
+        var parts: [DeviceParcel] = []
+        for twin in twins { parts.append(try twin.device.device.parcel()) }
+        return DeviceParcel(
+            .mirror, numbers: [length.bytes] + twins.map { UInt64($0.condition.rawValue) }, parts: parts)
     }
 
     public var functions: DeviceFunctions {

@@ -16,8 +16,8 @@ public final class OverlayDevice: Device {
     public let length: DeviceLength
     public let features: DeviceFeatures
 
-    /// `changes` must be as large as the base, and its content doesn't count.
-    public init(base: any Device, changes: any Device) throws(DeviceFault) {
+    /// `changes` must be as large as the base, and its content doesn't count but for the blocks that are `written`, a bit for each.
+    public init(base: any Device, changes: any Device, written blocks: [UInt64] = []) throws(DeviceFault) {
         self.base = IOP(base)
         self.changes = IOP(changes)
         guard self.changes.length.bytes >= self.base.length.bytes else {
@@ -27,11 +27,18 @@ public final class OverlayDevice: Device {
             throw DeviceFault("\(changes.description) can't be written")
         }
         length = DeviceLength(self.base.length.bytes)
-        written = BlockMap(count: Int((length.bytes + OverlayDevice.block - 1) / OverlayDevice.block))
+        written = BlockMap(count: Int((length.bytes + OverlayDevice.block - 1) / OverlayDevice.block), blocks)
         features = self.base.features.intersection([.memory]).union(.writable)
     }
 
     public var description: String { "overlay of \(base.device.description)" }
+
+    public func parcel() throws(DeviceFault) -> DeviceParcel { try parcel(.overlay) }
+
+    /// Base, changes, and which blocks are whose.
+    func parcel(_ kind: DeviceParcel.Kind) throws(DeviceFault) -> DeviceParcel {
+        DeviceParcel(kind, numbers: written.all, parts: [try base.device.parcel(), try changes.device.parcel()])
+    }
 
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
@@ -159,14 +166,20 @@ final class BlockMap: Sendable {
         let count: Int
     }
 
-    init(count: Int) {
+    /// The blocks that are in it at first, a bit for each.
+    init(count: Int, _ blocks: [UInt64] = []) {
         let words = count / 64 + 1
         let memory = UnsafeMutablePointer<Atomic<UInt64>>.allocate(capacity: words)
-        for index in 0..<words { unsafe (memory + index).initialize(to: Atomic(0)) }
+        for index in 0..<words {
+            unsafe (memory + index).initialize(to: Atomic(index < blocks.count ? blocks[index] : 0))
+        }
         self.words = unsafe Words(memory: memory, count: words)
     }
 
     deinit { unsafe words.memory.deallocate() }
+
+    /// A bit for each block.
+    var all: [UInt64] { (0..<words.count).map { unsafe words.memory[$0].load(ordering: .acquiring) } }
 
     func contains(_ block: Int) -> Bool {
         precondition(block >> 6 < words.count, "a block lies in the device")

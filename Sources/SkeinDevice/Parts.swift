@@ -20,6 +20,13 @@ struct Parts: Sendable {
         devices.reduce([.writable, .trim, .fastZero, .memory]) { $0.intersection($1.features) }
     }
 
+    /// All of them, for another process.
+    func parcels() throws(DeviceFault) -> [DeviceParcel] {
+        var parcels: [DeviceParcel] = []
+        for device in devices { parcels.append(try device.device.parcel()) }
+        return parcels
+    }
+
     func description(_ kind: String) -> String {
         "\(kind) of \(devices.map { $0.device.description }.joined(separator: " and "))"
     }

@@ -8,6 +8,10 @@ public final class ReadOnlyView: Device {
     public var features: DeviceFeatures { device.features.intersection([.memory]) }
     public var description: String { "\(device.device.description), read-only" }
 
+    public func parcel() throws(DeviceFault) -> DeviceParcel {
+        DeviceParcel(.readOnlyView, parts: [try device.device.parcel()])
+    }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: ReadOnlyView.self) { $0.attempt(&$1) } },

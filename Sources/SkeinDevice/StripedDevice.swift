@@ -21,6 +21,10 @@ public final class StripedDevice: Device {
 
     public var description: String { parts.description("stripes") }
 
+    public func parcel() throws(DeviceFault) -> DeviceParcel {
+        DeviceParcel(.stripes, numbers: [unit], parts: try parts.parcels())
+    }
+
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(
             attempt: { unsafe DeviceFunctions.call($0, $1, as: StripedDevice.self) { $0.attempt(&$1) } },

@@ -11,14 +11,22 @@ public final class VolatileDevice: Device {
     public let length: DeviceLength
     public let features: DeviceFeatures
 
-    public init(_ device: any Device) throws(DeviceFault) {
+    public convenience init(_ device: any Device) throws(DeviceFault) {
+        self.init(
+            device, try OverlayDevice(base: device, changes: FileDevice.memory(size: device.length.bytes)))
+    }
+
+    /// With what lies in the cache.
+    init(_ device: any Device, _ cache: OverlayDevice) {
         base = IOP(device)
-        cache = try OverlayDevice(base: device, changes: FileDevice.memory(size: device.length.bytes))
+        self.cache = cache
         length = cache.length
         features = cache.features.intersection(base.features)
     }
 
     public var description: String { "\(base.device.description) behind a volatile cache" }
+
+    public func parcel() throws(DeviceFault) -> DeviceParcel { try cache.parcel(.volatile) }
 
     public var functions: DeviceFunctions {
         unsafe DeviceFunctions(

@@ -45,13 +45,15 @@ final class Connection {
     var deadline: UInt64?
 
     var phase = Phase.negotiating
-    private var negotiation: Negotiation?
+    var negotiation: Negotiation?
     private let offer: TLSOffer
     /// What everything goes through once it stands.
     private(set) var tls: TLSSession?
     private(set) var iop: IOP?
     private(set) var rules: RequestRules?
     private(set) var export: Export?
+    /// What it has negotiated.
+    private(set) var session: Session?
     private(set) var counters: Counters
     /// Whether bytes go straight to the system: no STP socket reads them, which would do so in this process.
     private let isSystemSocket: Bool
@@ -62,7 +64,7 @@ final class Connection {
     private(set) var fault: String?
 
     /// Bytes that were read and not processed.
-    private var held: (memory: UnsafeMutableRawPointer, count: Int)?
+    private(set) var held: (memory: UnsafeMutableRawPointer, count: Int)?
     /// Whether they begin with a whole request, which had to wait.
     var holdsWhole = false
     /// Whether something follows the request that is looked at.
@@ -80,7 +82,10 @@ final class Connection {
     var requestsInFlight = 0
     var bytesInFlight = 0
 
-    init(_ descriptor: Int32, _ peer: Peer, _ worker: Worker, deadline: UInt64) {
+    /// A client that has only just connected, or by its state one that another process has served so far.
+    init(
+        _ descriptor: Int32, _ peer: Peer, _ worker: Worker, deadline: UInt64, resuming state: ConnectionState? = nil
+    ) {
         self.descriptor = descriptor
         self.peer = peer
         counters = Counters(peer)
@@ -88,6 +93,10 @@ final class Connection {
         self.deadline = deadline
         offer = worker.admission.tls
         isSystemSocket = STPTransport.isForeign(descriptor)
+        if let state {
+            resume(state)
+            return
+        }
         let negotiation = Negotiation(tls: offer.policy)
         send(negotiation.output)
         self.negotiation = consume negotiation
@@ -232,7 +241,7 @@ final class Connection {
     }
 
     /// Keeps bytes for a later turn.
-    private func hold(_ bytes: UnsafeRawBufferPointer) {
+    func hold(_ bytes: UnsafeRawBufferPointer) {
         guard bytes.count > 0, phase == .negotiating || phase == .transmitting else { return }
         let memory = unsafe worker.buffers.take(bytes.count)
         unsafe memory.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
@@ -297,7 +306,13 @@ final class Connection {
         guard let export = unsafe worker.catalogue.export(session.export.name) else {
             return fail("the export was removed meanwhile")
         }
+        begin(session, export)
+    }
+
+    /// Enters transmission.
+    func begin(_ session: Session, _ export: Export) {
         self.export = export
+        self.session = session
         // Known by now, with what TLS vouches for.
         counters = Counters(peer)
         export.accounts.open(counters)

@@ -92,15 +92,24 @@ extension Connection {
         unsafe bytes.withUnsafeBytes { unsafe keep($0) }
     }
 
+    /// Sends these bytes behind a long reply that has begun.
+    func sendLater(_ bytes: [UInt8]) {
+        guard !bytes.isEmpty else { return }
+        unsafe bytes.withUnsafeBytes { unsafe finished.append(slot(of: $0)) }
+    }
+
     /// Keeps a copy of these bytes, to be sent in their turn.
-    func keep(_ bytes: UnsafeRawBufferPointer) {
+    func keep(_ bytes: UnsafeRawBufferPointer) { unsafe outgoing.append(slot(of: bytes)) }
+
+    /// A slot with a copy of these bytes, which are only to be sent.
+    private func slot(of bytes: UnsafeRawBufferPointer) -> UnsafeMutablePointer<Slot> {
         let slot = unsafe emptySlot()
         let data = unsafe worker.buffers.take(bytes.count)
         unsafe data.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
         unsafe slot.pointee.data = unsafe data
         unsafe slot.pointee.dataCapacity = bytes.count
         unsafe slot.pointee.dataCount = bytes.count
-        unsafe outgoing.append(slot)
+        return unsafe slot
     }
 
     /// Sends all that is ready. False where the client takes no more for now, or is gone.

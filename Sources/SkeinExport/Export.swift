@@ -5,16 +5,22 @@ import Synchronization
 /// A device under a name.
 public final class Export: Sendable {
     public let name: String
+    /// What the user calls the device.
+    public let text: DeviceText
     public let iop: IOP
     private let flags: TransmissionFlags
+    /// Whether it was asked for as one to read from, whatever its device can do.
+    public let isView: Bool
     /// What is done for its clients.
     let accounts = Accounts()
 
-    var isReadOnly: Bool { flags.contains(.readOnly) }
+    public var isReadOnly: Bool { flags.contains(.readOnly) }
 
     /// A read-only export refuses to write, whatever its device can do.
-    public init(name: String, _ device: any Device, readOnly: Bool = false) {
+    public init(name: String, _ text: DeviceText, _ device: any Device, readOnly: Bool = false) {
         self.name = name
+        self.text = text
+        isView = readOnly
         iop = IOP(device)
         let features = iop.features
         var flags: TransmissionFlags = [.hasFlags, .flush, .forceUnitAccess, .multipleConnections, .cache]

@@ -10,6 +10,8 @@ public struct Limits: Sendable {
     public var handshakeSeconds = 10
     /// Seconds that clients have to take their replies when the server stops.
     public var stopSeconds = 5
+    /// Seconds that clients have whom no other process can go on with, when the server is replaced.
+    public var drainSeconds = 3600
 
     public init() {}
 }

@@ -32,7 +32,7 @@ public struct DeviceSpecification: Equatable, Sendable {
 
 /// Finds devices on this machine and makes IOPs of them.
 public struct LocalTransport: Sendable {
-    private let readOnly: Bool
+    public let readOnly: Bool
 
     public init(readOnly: Bool) { self.readOnly = readOnly }
 
@@ -54,7 +54,8 @@ public struct LocalTransport: Sendable {
     public func export(_ specification: DeviceSpecification) throws(ExportFault) -> Export {
         do throws(DeviceFault) {
             return Export(
-                name: specification.name, try specification.device.open(readOnly: readOnly), readOnly: readOnly)
+                name: specification.name, specification.device, try specification.device.open(readOnly: readOnly),
+                readOnly: readOnly)
         } catch {
             throw ExportFault(error.text)
         }

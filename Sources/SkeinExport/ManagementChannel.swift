@@ -1,5 +1,6 @@
 import Glibc
 import SkeinDevice
+import Synchronization
 
 /// Where local tools list, add, remove and watch exports while the server runs: a Unix socket of the server's user.
 ///
@@ -11,17 +12,29 @@ final class ManagementChannel: Sendable {
     let transport: RemoteTransport
     private let catalogue: Catalogue
     private let local: LocalTransport
-    private let drop: @Sendable (Export) -> Void
+    let actions: Actions
+    /// Changes under way, -1 while everything is handed over.
+    let changes = Mutex(0)
+    /// Requests that are being answered.
+    let requests = Atomic(0)
+    /// Another process has everything now.
+    let isHandedOver = Atomic(false)
 
-    /// `drop` ends the connections of an export that is removed.
-    init(
-        _ transport: RemoteTransport, _ catalogue: Catalogue, _ local: LocalTransport,
-        drop: @escaping @Sendable (Export) -> Void
-    ) {
+    /// What it has the rest of the server do.
+    struct Actions: Sendable {
+        /// Ends the connections of an export that was removed.
+        let drop: @Sendable (Export) -> Void
+        /// Hands everything over to another process.
+        let handOver: @Sendable (HandoverLink) -> Void
+        /// Starts a server that is to take this one's place; its process.
+        let spawn: @Sendable () throws(ExportFault) -> Int32
+    }
+
+    init(_ transport: RemoteTransport, _ catalogue: Catalogue, _ local: LocalTransport, _ actions: Actions) {
         self.transport = transport
         self.catalogue = catalogue
         self.local = local
-        self.drop = drop
+        self.actions = actions
     }
 
     /// Serves the next tool, in a thread of its own: a device may take long to open.
@@ -32,9 +45,10 @@ final class ManagementChannel: Sendable {
             _ = close(descriptor)
             return
         }
+        requests.add(1, ordering: .relaxed)
         Thread.start {
             self.serve(descriptor)
-            _ = close(descriptor)
+            self.requests.subtract(1, ordering: .releasing)
         }
     }
 
@@ -48,6 +62,14 @@ final class ManagementChannel: Sendable {
     }
 
     private func serve(_ descriptor: Int32) {
+        let words = request(descriptor)
+        if words?.first == HandoverLink.request { return handOver(words ?? [], HandoverLink(descriptor)) }
+        if let words { answer(words, descriptor) }
+        _ = close(descriptor)
+    }
+
+    /// The words of a request; nil where there is none.
+    private func request(_ descriptor: Int32) -> [String]? {
         // The transport's sockets don't wait; this thread may.
         _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         var patience = timeval(tv_sec: 10, tv_usec: 0)
@@ -58,16 +80,24 @@ final class ManagementChannel: Sendable {
         var piece = [UInt8](repeating: 0, count: 4096)
         while request.count <= ManagementChannel.longestRequest {
             let count = unsafe piece.withUnsafeMutableBytes { unsafe recv(descriptor, $0.baseAddress, $0.count, 0) }
-            if count < 0 { return }
-            if count == 0 { break }
-            request += piece[..<count]
+            if count < 0 { return nil }
+            request += piece[..<max(0, count)]
+            // Who takes our place goes on to speak.
+            if count == 0 || isHandover(request) { break }
         }
-        let words = request.split(separator: 0, omittingEmptySubsequences: false).map {
+        return request.split(separator: 0, omittingEmptySubsequences: false).dropLast().map {
             String(decoding: $0, as: UTF8.self)
         }
+    }
+
+    private func isHandover(_ request: [UInt8]) -> Bool {
+        request.starts(with: Array("\(HandoverLink.request)\0".utf8)) && request.count { $0 == 0 } == 2
+    }
+
+    private func answer(_ words: [String], _ descriptor: Int32) {
         let answer: String
         do throws(ExportFault) {
-            answer = "ok\n" + (try perform(words.dropLast()))
+            answer = "ok\n" + (try perform(words[...]))
         } catch {
             answer = "error\n" + error.text
         }
@@ -86,12 +116,21 @@ final class ManagementChannel: Sendable {
 
     private func perform(_ words: ArraySlice<String>) throws(ExportFault) -> String {
         switch (words.first, words.count) {
+        case ("restart", 1):
+            try restart()
+            return ""
         case ("ls", 1): return rows.reduce(Row.heading) { $0 + $1.text }
         case ("ls-json", 1): return "[\(rows.map(\.json).joined(separator: ", "))]\n"
         case ("stats", 1): return rows.reduce(Row.statsHeading) { $0 + $1.statsText }
         case ("stats-json", 1): return "[\(rows.map(\.statsJSON).joined(separator: ", "))]\n"
         case ("clients", 1): return clients.reduce(ClientRow.heading) { $0 + $1.text }
         case ("clients-json", 1): return "[\(clients.map(\.json).joined(separator: ", "))]\n"
+        default: return try whileNobodyHandsOver { () throws(ExportFault) in try change(words) }
+        }
+    }
+
+    private func change(_ words: ArraySlice<String>) throws(ExportFault) -> String {
+        switch (words.first, words.count) {
         case ("add", 2):
             let specification = try DeviceSpecification(words[1])
             guard catalogue.add(try local.export(specification)) else {
@@ -100,7 +139,7 @@ final class ManagementChannel: Sendable {
             return ""
         case ("remove", 2):
             guard let export = catalogue.remove(words[1]) else { throw unknown(words[1]) }
-            drop(export)
+            actions.drop(export)
             return ""
         case ("resize", 3): return try resize(words[1], words[2])
         case ("rebuild", 4): return try rebuild(words[1], part: words[2], words[3])

@@ -57,7 +57,7 @@ struct Peer: Sendable {
 struct IPAddress: Equatable, Sendable {
     private static let mapped = [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF]
     /// 16, in the order of the network.
-    private let bytes: [UInt8]
+    let bytes: [UInt8]
 
     /// Takes 4 bytes or 16.
     init(_ bytes: [UInt8]) { self.bytes = bytes.count == 4 ? IPAddress.mapped + bytes : bytes }

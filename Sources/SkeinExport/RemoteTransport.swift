@@ -1,16 +1,23 @@
 import Glibc
+import Synchronization
 
 /// A way by which clients come: a socket that listens.
 public final class RemoteTransport: Sendable {
     let descriptor: Int32
+    /// As it was asked for.
+    let address: NBDAddress
     /// Where clients find it, as an NBD URI.
     public let uri: String
     let isTCP: Bool
-    /// The file of a Unix socket, which goes with us.
-    private let path: String?
+    /// The file of a Unix socket.
+    let path: String?
+    /// Whether that file goes with us.
+    private let ownsPath: Atomic<Bool>
 
     /// Listens from now on.
     public init(_ address: NBDAddress) throws(ExportFault) {
+        self.address = address
+        ownsPath = Atomic(true)
         switch address {
         case .tcp(let host, let port):
             descriptor = try RemoteTransport.listen(host: host, port: port)
@@ -30,10 +37,23 @@ public final class RemoteTransport: Sendable {
         }
     }
 
+    /// A socket that listens already. The file of a Unix socket is somebody else's, until `own` is called.
+    init(inherited descriptor: Int32, _ address: NBDAddress, uri: String) {
+        self.descriptor = descriptor
+        self.address = address
+        self.uri = uri
+        ownsPath = Atomic(false)
+        isTCP = if case .tcp = address { true } else { false }
+        path = if case .unix(let path) = address { path } else { nil }
+    }
+
     deinit {
         _ = close(descriptor)
-        if let path { _ = unsafe unlink(path) }
+        if let path, ownsPath.load(ordering: .relaxed) { _ = unsafe unlink(path) }
     }
+
+    /// The file of a Unix socket goes with this process, or with another one that has the socket too.
+    func own(_ isOurs: Bool) { ownsPath.store(isOurs, ordering: .relaxed) }
 
     /// Who a client is that was accepted here.
     func peer(of accepted: Int32) -> Peer {

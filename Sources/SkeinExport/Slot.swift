@@ -26,6 +26,8 @@ struct Slot {
     var data: UnsafeMutableRawPointer?
     /// What was asked of the pool for it; 0 for content that the device has lent.
     var dataCapacity = 0
+    /// Whether the content lies in memory of the device's.
+    var isLent: Bool { dataCapacity == 0 && dataCount > 0 }
     /// What precedes the content in the reply.
     var head: UnsafeMutableRawPointer
     var headCount = 0

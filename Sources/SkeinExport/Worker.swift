@@ -15,6 +15,14 @@ final class Worker {
         case drop(Export)
         /// Answer what has come, and end.
         case stop
+        /// Take no more requests of clients that can be handed over, and report them once their devices have answered.
+        case hold(HeldClients)
+        /// Go on with them.
+        case goOn
+        /// They are another process's now: forget them, and end after the others.
+        case part
+        /// Go on with a client that another process has served.
+        case resume(Int32, ConnectionState)
     }
 
     /// Where other threads leave orders.
@@ -72,9 +80,9 @@ final class Worker {
     var clock: UInt64 = 0
     /// Nanoseconds of the monotonic clock, at the beginning of this round.
     private(set) var now: UInt64 = 0
-    private var connections: [Connection] = []
+    var connections: [Connection] = []
     /// Ended, with slots at the device.
-    private var departed: [Connection] = []
+    private(set) var departed: [Connection] = []
     private var ready: [Connection] = []
     private var next: [Connection] = []
     private var patience = Patience()
@@ -86,6 +94,11 @@ final class Worker {
     /// Whether a connection may have a deadline.
     var hasDeadlines = false
     private var stopDeadline: UInt64?
+    /// Clients that are to be handed over, and whether they were reported.
+    var held: HeldClients?
+    var hasReported = false
+    /// It ends after its last client.
+    var isParting = false
 
     init(_ catalogue: Catalogue, _ admission: Admission, _ limits: Limits, _ log: ServerLog, _ mailbox: Mailbox) {
         self.catalogue = catalogue
@@ -120,11 +133,12 @@ final class Worker {
     /// Serves until it is stopped and its last connection has ended.
     func run() {
         now = sk_now()
-        while stopDeadline == nil || !connections.isEmpty || !departed.isEmpty {
+        while !(stopDeadline != nil || isParting) || !connections.isEmpty || !departed.isEmpty {
             waitForEvents()
             swap(&ready, &next)
             for connection in next { serve(connection) }
             next.removeAll(keepingCapacity: true)
+            if let held { report(to: held) }
             if now >= nextCheck { checkDeadlines() }
         }
         mailbox.hasEnded.store(true, ordering: .releasing)
@@ -141,6 +155,7 @@ final class Worker {
             count = unsafe epoll_wait(epoll, &events, Int32(Worker.eventLimit), ready.isEmpty ? timeout : 0)
         }
         now = sk_now()
+        var isCalled = false
         for index in 0..<Int(max(0, count)) {
             if let pointer = unsafe events[index].data.ptr {
                 let connection = unsafe Unmanaged<Connection>.fromOpaque(pointer).takeUnretainedValue()
@@ -150,9 +165,13 @@ final class Worker {
                     enqueue(connection)
                 }
             } else {
-                takeOrders()
-                collect()
+                isCalled = true
             }
+        }
+        // After the events, whose connections an order may end.
+        if isCalled {
+            takeOrders()
+            collect()
         }
     }
 
@@ -160,7 +179,7 @@ final class Worker {
     private var timeout: Int32 { hasDeadlines || stopDeadline != nil ? 1000 : -1 }
 
     /// Gives the connection a turn in the next round.
-    private func enqueue(_ connection: Connection) {
+    func enqueue(_ connection: Connection) {
         guard !connection.isReady else { return }
         connection.isReady = true
         ready.append(connection)
@@ -168,7 +187,7 @@ final class Worker {
 
     private func serve(_ connection: Connection) {
         connection.isReady = false
-        guard connection.place >= 0 else { return }
+        guard connection.place >= 0, held == nil || !connection.isMovable else { return }
         switch connection.turn() {
         case .idle: if connection.hasUnsent && !connection.isOutputWatched { watch(connection, output: true) }
         case .again: enqueue(connection)
@@ -181,6 +200,7 @@ final class Worker {
         let isOver = stopDeadline.map { now >= $0 } ?? false
         hasDeadlines = connections.contains { $0.deadline != nil }
         for connection in connections where isOver || connection.deadline.map({ now >= $0 }) ?? false {
+            if held != nil && connection.isMovable { continue }
             if connection.phase == .negotiating || connection.phase == .securing {
                 connection.fail("the client took too long to negotiate")
             }
@@ -195,6 +215,12 @@ final class Worker {
         for order in mailbox.take() {
             switch order {
             case .adopt(let descriptor, let peer): adopt(descriptor, peer)
+            case .resume(let descriptor, let state): adopt(descriptor, state.peer, state)
+            case .hold(let clients):
+                held = clients
+                hasReported = false
+            case .goOn: goOn()
+            case .part: part()
             case .drop(let export):
                 for connection in connections where connection.export === export {
                     connection.stop()
@@ -210,9 +236,9 @@ final class Worker {
         }
     }
 
-    private func adopt(_ descriptor: Int32, _ peer: Peer) {
+    private func adopt(_ descriptor: Int32, _ peer: Peer, _ state: ConnectionState? = nil) {
         let connection = Connection(
-            descriptor, peer, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000)
+            descriptor, peer, self, deadline: now + UInt64(limits.handshakeSeconds) * 1_000_000_000, resuming: state)
         hasDeadlines = true
         connection.place = connections.count
         connections.append(connection)
@@ -238,12 +264,18 @@ final class Worker {
     private func end(_ connection: Connection) {
         guard connection.place >= 0 else { return }
         log.connectionEnded(connection.descriptor, connection.fault ?? "it is done")
+        forget(connection)
+    }
+
+    func forget(_ connection: Connection) {
         let last = connections.removeLast()
         if last !== connection {
             connections[connection.place] = last
             last.place = connection.place
         }
         connection.place = -1
+        // Where another process has the socket too, closing it would leave this set's interest in it.
+        _ = epoll_ctl(epoll, EPOLL_CTL_DEL, connection.descriptor, nil)
         connection.release()
         if connection.requestsInFlight > 0 { departed.append(connection) }
         shrinkWhereIdle()

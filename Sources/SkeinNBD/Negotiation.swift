@@ -46,6 +46,37 @@ public struct Negotiation: ~Copyable {
         output.append(UInt16(0b11))  // fixed newstyle, no zeroes
     }
 
+    /// Goes on, in the clear, where another process had come to.
+    public init(tls: TLSPolicy, _ standing: NegotiationStanding) {
+        self.tls = tls
+        state =
+            switch standing.awaited {
+            case .flags: .flags
+            case .option: .option
+            case .skipped(let kind, let left): .skip(kind, left: left)
+            case .nothing: .ended
+            }
+        withoutZeroes = standing.withoutZeroes
+        style = standing.style
+        context = standing.context.map { ($0, standing.isContextChosen) }
+        received = standing.received
+        options = standing.options
+    }
+
+    /// How far it has come, for another process. All output must have been taken.
+    public var standing: NegotiationStanding {
+        let awaited: NegotiationStanding.Awaited =
+            switch state {
+            case .flags: .flags
+            case .option: .option
+            case .skip(let kind, let left): .skipped(kind, left: left)
+            case .ended: .nothing
+            }
+        return NegotiationStanding(
+            awaited: awaited, withoutZeroes: withoutZeroes, style: style, context: context?.name,
+            isContextChosen: context?.isChosen ?? false, received: received, options: options)
+    }
+
     /// TLS stands: nothing that was said before it counts.
     public mutating func secured() {
         isSecure = true

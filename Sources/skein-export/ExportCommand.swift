@@ -12,7 +12,7 @@ struct ExportCommand: ParsableCommand {
             """,
         subcommands: [
             Serve.self, ListExports.self, Add.self, Remove.self, Resize.self, Rebuild.self, Stats.self,
-            ListClients.self,
+            ListClients.self, Restart.self,
         ],
         defaultSubcommand: Serve.self)
 }

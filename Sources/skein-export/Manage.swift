@@ -90,6 +90,17 @@ struct Rebuild: ParsableCommand {
     func run() throws { try server.send("rebuild", name, part, device) }
 }
 
+struct Restart: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "restart",
+        abstract:
+            "Start a server anew, as after an upgrade. The new one goes on with its listeners, devices and clients.")
+
+    @OptionGroup var server: Server
+
+    func run() throws { try server.send("restart") }
+}
+
 struct Resize: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "resize", abstract: "Change the size of an export.")
 

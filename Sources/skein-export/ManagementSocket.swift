@@ -20,19 +20,26 @@ enum ManagementSocket {
         return folder + "/export.sock"
     }
 
-    /// Sends words to a server and returns its answer; nil where nobody answers.
-    static func ask(_ path: String, _ words: [String]) -> String? {
+    /// A socket that is connected to a server; nil where none listens.
+    static func connect(_ path: String) -> Int32? {
         guard path.utf8.count < 108 else { return nil }
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        defer { _ = close(descriptor) }
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: Array(path.utf8)) }
         let isConnected = unsafe withUnsafePointer(to: address) { address in
             let pointer = unsafe UnsafeRawPointer(address).assumingMemoryBound(to: sockaddr.self)
-            return unsafe connect(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            return unsafe Glibc.connect(descriptor, pointer, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
         }
-        guard isConnected else { return nil }
+        if isConnected { return descriptor }
+        _ = close(descriptor)
+        return nil
+    }
+
+    /// Sends words to a server and returns its answer; nil where nobody answers.
+    static func ask(_ path: String, _ words: [String]) -> String? {
+        guard let descriptor = connect(path) else { return nil }
+        defer { _ = close(descriptor) }
         let request = Array(words.map { "\($0)\0" }.joined().utf8)
         let sent = unsafe request.withUnsafeBytes {
             unsafe send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))

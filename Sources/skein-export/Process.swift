@@ -1,5 +1,6 @@
 import CSystem
 import Glibc
+import SkeinExport
 
 /// What the server asks of the system for itself.
 enum Process {
@@ -24,6 +25,37 @@ enum Process {
         guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
         limit.rlim_cur = limit.rlim_max
         _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// Where this program lies; if it was installed anew meanwhile, the new one lies there.
+    private static let executable: String = {
+        var path = [CChar](repeating: 0, count: 4096)
+        let count = unsafe readlink("/proc/self/exe", &path, path.count)
+        return String(decoding: path.prefix(max(0, count)).map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }()
+
+    /// To be called before the program could be replaced.
+    static func rememberExecutable() { _ = executable }
+
+    /// Starts this program anew with the same words, to take the place of this process. Returns the new one's number.
+    static func spawnSuccessor() throws(ExportFault) -> Int32 {
+        let words = CommandLine.arguments + (CommandLine.arguments.contains("--replace") ? [] : ["--replace"])
+        var attributes = posix_spawnattr_t()
+        var none = sigset_t()
+        unsafe posix_spawnattr_init(&attributes)
+        defer { unsafe posix_spawnattr_destroy(&attributes) }
+        // The signals that this process receives by a descriptor are blocked in it.
+        unsafe sigemptyset(&none)
+        unsafe posix_spawnattr_setsigmask(&attributes, &none)
+        unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
+        defer { unsafe pointers.forEach { pointer in unsafe free(pointer) } }
+        var process = pid_t()
+        let result = unsafe posix_spawn(&process, executable, nil, &attributes, &pointers, Glibc.environ)
+        guard result == 0 else {
+            throw ExportFault("\(executable) can't be started: \(unsafe String(cString: strerror(result)))")
+        }
+        return process
     }
 
     static var processors: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }

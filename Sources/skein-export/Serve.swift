@@ -51,6 +51,17 @@ struct Serve: ParsableCommand {
             valueName: "file"))
     var config: String?
 
+    @Flag(
+        help:
+            "Take the place of the server that runs on the management socket: its listeners, devices and clients go on here. Without one, start as ever."
+    )
+    var replace = false
+
+    @Option(
+        help: ArgumentHelp(
+            "When replaced: seconds that clients by TLS are served to their end.", valueName: "seconds"))
+    var drainTimeout = Limits().drainSeconds
+
     @Flag(help: "Say on standard error what happens.")
     var verbose = false
 
@@ -62,6 +73,7 @@ struct Serve: ParsableCommand {
             throw ValidationError("there are 1 to 256 workers")
         }
         guard maxConnections > 0 else { throw ValidationError("there is at least one connection") }
+        guard drainTimeout >= 0 else { throw ValidationError("time doesn't run backwards") }
         guard handshakeTimeout > 0 else { throw ValidationError("clients need at least a second to negotiate") }
     }
 
@@ -82,6 +94,7 @@ struct Serve: ParsableCommand {
         let log = ServerLog(logger)
         let signals = Process.receiveSignals()
         Process.raiseDescriptorLimit()
+        Process.rememberExecutable()
         try serve(configuration, log, until: signals)
     }
 
@@ -91,33 +104,67 @@ struct Serve: ParsableCommand {
         // The order of initialisation: devices, ways in, descriptors, connections.
         let local = LocalTransport(readOnly: readOnly)
         let catalogue = Catalogue()
-        for text in devices { try export(text, local, catalogue, log) }
-        let admission = Admission(try rules(for: catalogue), try security.offer(log))
+        // What can be wrong without the server whose place this one takes, is said before its clients wait.
+        let offer = try security.offer(log)
+        _ = try security.rules()
+        let predecessor = try predecessor(log)
+        for export in predecessor?.exports ?? [] where catalogue.add(export) {
+            log.step("taken over: '\(export.name)'")
+        }
+        for text in devices { try export(text, local, catalogue, predecessor, log) }
+        let admission = Admission(try rules(for: catalogue), offer)
         var transports: [RemoteTransport] = []
         for text in listen {
-            let transport = try RemoteTransport(try NBDAddress(text))
-            log.step("remote transport: \(transport.uri)")
-            transports.append(transport)
+            let address = try NBDAddress(text)
+            if let inherited = predecessor?.listener(for: address) {
+                transports.append(inherited)
+            } else {
+                transports.append(try RemoteTransport(address))
+            }
+            log.step("remote transport: \(transports.last?.uri ?? "")")
         }
-        var limits = Limits()
-        limits.connections = maxConnections
-        limits.handshakeSeconds = handshakeTimeout
-        let count = workers ?? Process.processors
-        let manager = ConnectionManager(catalogue, transports, admission, limits, workers: count, log)
-        log.step("connection manager: \(catalogue.all.count) exports, \(count) workers")
-        try openChannel(of: manager, local, log)
+        let manager = ConnectionManager(
+            catalogue, transports, admission, limits, workers: workers ?? Process.processors, log)
+        log.step("connection manager: \(catalogue.all.count) exports, \(workers ?? Process.processors) workers")
+        let channel = try predecessor?.takeOver()
+        try openChannel(of: manager, channel, local, log)
+        manager.resume(predecessor?.clients ?? [])
         for transport in transports { announce("ready \(security.uri(transport.uri))") }
         transports = []
         manager.serve(until: signals) { reload(configuration, admission, catalogue, log) }
     }
 
-    /// Has a device served, or all that a folder or a pattern names.
+    private var limits: Limits {
+        var limits = Limits()
+        limits.connections = maxConnections
+        limits.handshakeSeconds = handshakeTimeout
+        limits.drainSeconds = drainTimeout
+        return limits
+    }
+
+    /// The server whose place this one is to take. It holds its clients from now on.
+    private func predecessor(_ log: ServerLog) throws(ExportFault) -> Predecessor? {
+        guard replace else { return nil }
+        guard let path = manage ?? ManagementSocket.defaultPath(making: false),
+            let descriptor = ManagementSocket.connect(path)
+        else {
+            log.step("no server runs whose place could be taken")
+            return nil
+        }
+        return try Predecessor(descriptor)
+    }
+
+    /// Has a device served, or all that a folder or a pattern names, unless it was taken over.
     private func export(
-        _ text: String, _ local: LocalTransport, _ catalogue: Catalogue, _ log: ServerLog
+        _ text: String, _ local: LocalTransport, _ catalogue: Catalogue, _ predecessor: Predecessor?, _ log: ServerLog
     ) throws(ExportFault) {
         let (found, isScan) = try local.find(text)
         var count = 0
         for specification in found {
+            if try predecessor?.serves(specification, readOnly: readOnly) ?? false {
+                count += 1
+                continue
+            }
             if !isScan { try makeFile(specification) }
             do throws(ExportFault) {
                 let export = try local.export(specification)
@@ -161,17 +208,21 @@ struct Serve: ParsableCommand {
 
     /// The management channel is a service to others: without a place for it the server serves all the same, unless one was named.
     private func openChannel(
-        of manager: ConnectionManager, _ local: LocalTransport, _ log: ServerLog
+        of manager: ConnectionManager, _ inherited: RemoteTransport?, _ local: LocalTransport, _ log: ServerLog
     ) throws(ExportFault) {
         let mask = umask(0o077)
         defer { _ = umask(mask) }
+        if let inherited {
+            manager.manage(by: inherited, local, spawn: Process.spawnSuccessor)
+            return log.step("management channel: that of the server before")
+        }
         if let manage {
-            manager.manage(by: try RemoteTransport(.unix(path: manage)), local)
+            manager.manage(by: try RemoteTransport(.unix(path: manage)), local, spawn: Process.spawnSuccessor)
             return log.step("management channel: \(manage)")
         }
         guard let path = ManagementSocket.defaultPath(making: true) else { return }
         do throws(ExportFault) {
-            manager.manage(by: try RemoteTransport(.unix(path: path)), local)
+            manager.manage(by: try RemoteTransport(.unix(path: path)), local, spawn: Process.spawnSuccessor)
             log.step("management channel: \(path)")
         } catch {
             log.step("no management channel: \(error.text)")

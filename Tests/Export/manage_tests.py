@@ -8,17 +8,10 @@ import threading
 import nbd
 from certificates import CLIENT, Authority
 from harness import one_line, skein, test
+from managing import listed, tell
 from running import host, needs_root, until
 from server import SIZE, image, secure_server, server, sparse
 from tls_tests import secured
-
-
-def tell(folder, *words, expect=0):
-    return skein("export", *map(str, words), expect=expect, SKEIN_DIR=host(folder)["SKEIN_DIR"])
-
-
-def listed(folder, what="ls"):
-    return {entry["name"]: entry for entry in json.loads(tell(folder, what, "--json")[0])}
 
 
 @test("manage: ls lists names, sizes, modes, clients and devices, as text and as JSON")
