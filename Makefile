@@ -162,7 +162,7 @@ TRANSFER := $(wildcard Sources/SkeinTransfer/*.swift Sources/CXXHash/*)
 $(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein)
 
-EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinTLS/*.swift Sources/CGnuTLS/* Sources/SkeinExport/*.swift Sources/SkeinExport/*/*.swift Sources/skein-export/*.swift)
+EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinTLS/*.swift Sources/CGnuTLS/* Sources/CNBD/* Sources/SkeinExport/*.swift Sources/SkeinExport/*/*.swift Sources/skein-export/*.swift)
 
 $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)

@@ -48,7 +48,8 @@ let package = Package(
         // Device export: the NBD protocol without I/O, devices, and the server that joins them. A program of its own,
         // which `skein export` executes: what it is linked with would slow down the start of `skein`.
         .target(name: "SkeinNBD", swiftSettings: strict),
-        .target(name: "SkeinDevice", dependencies: ["CSystem"], swiftSettings: strict),
+        .systemLibrary(name: "CNBD", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+        .target(name: "SkeinDevice", dependencies: ["CNBD", "CSystem"], swiftSettings: strict),
         .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
         .target(name: "SkeinTLS", dependencies: ["CGnuTLS"], swiftSettings: strict),
         .target(

@@ -8,6 +8,7 @@ build="
 /usr/include/stdio.h:libc6-dev
 /usr/include/xxhash.h:libxxhash-dev
 /usr/include/gnutls/gnutls.h:libgnutls28-dev
+/usr/include/libnbd.h:libnbd-dev
 /etc/ssl/certs/ca-certificates.crt:ca-certificates
 gcc:gcc
 g++:g++

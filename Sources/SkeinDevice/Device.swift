@@ -15,6 +15,9 @@ public protocol Device: AnyObject, Sendable {
     /// The device for another process. No message may be under way.
     func parcel() throws(DeviceFault) -> DeviceParcel
 
+    /// Whether it is there, and how often it was away so far: one that can't be reached may come back by itself.
+    var presence: DevicePresence { get }
+
     /// Does it if that takes no waiting. What can never be done without is left to `perform`.
     func attempt(_ message: inout Message) -> Answer
     /// Does it, and waits as long as that takes. Never `wouldWait`.
@@ -28,6 +31,7 @@ public protocol Device: AnyObject, Sendable {
 
 extension Device {
     public func lend(_ offset: UInt64, _ length: UInt64) -> UnsafeRawPointer? { nil }
+    public var presence: DevicePresence { DevicePresence(isThere: true, outages: 0) }
 
     public func parcel() throws(DeviceFault) -> DeviceParcel {
         throw DeviceFault("\(description) can't be handed to another process")
@@ -44,6 +48,18 @@ public final class DeviceLength: Sendable {
     public var bytes: UInt64 { value.load(ordering: .relaxed) }
 
     func set(_ bytes: UInt64) { value.store(bytes, ordering: .relaxed) }
+}
+
+/// Whether a device can be reached. What is part of this machine always is.
+public struct DevicePresence: Equatable, Sendable {
+    public var isThere: Bool
+    /// Each time it was lost; requests have failed that it may have carried out or not.
+    public var outages: Int
+
+    public init(isThere: Bool, outages: Int) {
+        self.isThere = isThere
+        self.outages = outages
+    }
 }
 
 /// What a device can do.

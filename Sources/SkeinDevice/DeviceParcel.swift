@@ -3,11 +3,11 @@
 /// It is taken while no message is under way. Both processes have the files then, as they would after a fork.
 public struct DeviceParcel: Sendable {
     public enum Kind: UInt8, Sendable {
-        case file, concatenation, stripes, mirror, overlay, volatile, readOnlyView
+        case file, concatenation, stripes, mirror, overlay, volatile, readOnlyView, remote
     }
 
     public let kind: Kind
-    /// A path.
+    /// A path, or a URI.
     public let text: String
     /// What the kind keeps in numbers.
     public let numbers: [UInt64]
@@ -29,7 +29,7 @@ public struct DeviceParcel: Sendable {
     public var isShareable: Bool {
         switch kind {
         case .mirror, .overlay, .volatile: false
-        case .file, .concatenation, .stripes, .readOnlyView: parts.allSatisfy(\.isShareable)
+        case .file, .concatenation, .stripes, .readOnlyView, .remote: parts.allSatisfy(\.isShareable)
         }
     }
 
@@ -49,6 +49,7 @@ public struct DeviceParcel: Sendable {
         case (.volatile, 2):
             return VolatileDevice(
                 devices[0], try OverlayDevice(base: devices[0], changes: devices[1], written: numbers))
+        case (.remote, 0): return try RemoteDevice(text, numbers)
         case (.readOnlyView, 1): return ReadOnlyView(devices[0])
         default: throw DeviceFault("a device of the server that runs can't be understood")
         }

@@ -6,12 +6,23 @@ public struct DeviceText: Equatable, Sendable {
     public init(_ text: String) { self.text = text }
 
     /// The path of a file or a block device; nil where it is another kind.
-    public var path: String? { DeviceText.kinds.contains { text.hasPrefix("\($0):") } ? nil : text }
+    public var path: String? {
+        if uri != nil { return nil }
+        return DeviceText.kinds.contains { text.hasPrefix("\($0):") } ? nil : text
+    }
 
-    private static let kinds = ["memory", "read-only", "overlay", "volatile", "concat", "stripe", "mirror"]
+    private static let kinds = ["memory", "read-only", "overlay", "volatile", "concat", "stripe", "mirror", "nbd"]
+    private static let schemes = ["nbd", "nbds", "nbd+unix", "nbds+unix"]
+
+    /// The URI of an NBD server's export, as it is or behind `nbd:`; nil where it is another kind.
+    private var uri: String? {
+        let uri = text.hasPrefix("nbd:") && !text.hasPrefix("nbd://") ? String(text.dropFirst(4)) : text
+        return DeviceText.schemes.contains { uri.hasPrefix("\($0)://") } ? uri : nil
+    }
 
     /// Opens it, and all that is in it.
     public func open(readOnly: Bool) throws(DeviceFault) -> any Device {
+        if let uri { return try RemoteDevice(uri: uri, readOnly: readOnly) }
         guard path == nil, let colon = text.firstIndex(of: ":") else {
             return try FileDevice(path: text, readOnly: readOnly)
         }
@@ -22,6 +33,7 @@ public struct DeviceText: Equatable, Sendable {
                 throw DeviceFault("'\(text)' has no size; write it as memory:64M")
             }
             return try FileDevice.memory(size: size)
+        case "nbd": throw DeviceFault("'\(text)' is no URI of an NBD server; write it as nbd://HOST/NAME")
         case "read-only": return ReadOnlyView(try DeviceText(String(rest)).open(readOnly: true))
         case "overlay":
             let base = try DeviceText(String(rest)).open(readOnly: true)

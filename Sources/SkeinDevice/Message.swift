@@ -72,7 +72,7 @@ public enum Answer: Equatable, Sendable {
     case done
     /// It failed, for this reason of errno(3). What a write leaves behind in its range isn't known.
     case failed(Int32)
-    /// It can't be done without waiting. It may be sent again.
+    /// It can't be done without waiting. It may be sent again, with an empty list of extents.
     case wouldWait
 }
 

@@ -1,10 +1,12 @@
 import CSystem
+import Glibc
 import Synchronization
 
 /// Devices that all have the same content: it is there as long as one of them works.
 ///
 /// A device that fails is left out from then on, and the request goes on with the others. `replace` puts another one
-/// in its place and copies the content to it, while requests go on.
+/// in its place and copies the content to it, while requests go on. One that only couldn't be reached gets the content by itself
+/// when it is back.
 public final class MirrorDevice: Device {
     /// Bytes that are copied at once; changes wait meanwhile.
     private static let copied = 1 << 20
@@ -14,17 +16,33 @@ public final class MirrorDevice: Device {
         /// It gets what is written, and isn't read yet.
         case rebuilding
         case failed
+        /// It couldn't be reached, and gets the content when it is back.
+        case lost
     }
 
     private struct Twin: Sendable {
         var device: IOP
         var condition = Condition.working
+        /// Those that it had when it got the content.
+        var outages: Int
+
+        init(_ device: IOP, _ condition: Condition) {
+            self.device = device
+            self.condition = condition
+            outages = device.device.presence.outages
+        }
+
+        /// Whether it couldn't be reached since.
+        var wasAway: Bool { device.device.presence.outages != outages }
+        var isInUse: Bool { condition == .working || condition == .rebuilding }
     }
 
     /// Taken for a moment, to see who is there.
     private let twins: Mutex<[Twin]>
     private let gate = ChangeGate()
     private let isRebuilding = Atomic(false)
+    /// Whether somebody watches for lost parts.
+    let isRecovering = Atomic(false)
     public let length: DeviceLength
     public let features: DeviceFeatures
 
@@ -41,11 +59,12 @@ public final class MirrorDevice: Device {
         guard devices.count == conditions.count else { throw DeviceFault("a mirror of unknown devices") }
         twins = Mutex(
             zip(parts.devices, conditions).map { device, condition in
-                Twin(device: device, condition: Condition(rawValue: UInt8(truncatingIfNeeded: condition)) ?? .failed)
+                Twin(device, Condition(rawValue: UInt8(truncatingIfNeeded: condition)) ?? .failed)
             })
         self.length = DeviceLength(length)
         // A read may fail where all do.
         features = parts.features.subtracting(.memory)
+        if conditions.contains(UInt64(Condition.lost.rawValue)) { recover() }
     }
 
     public var description: String {
@@ -55,6 +74,9 @@ public final class MirrorDevice: Device {
 
     public func parcel() throws(DeviceFault) -> DeviceParcel {
         let twins = twins.withLock { $0 }
+        guard !twins.contains(where: { $0.condition == .rebuilding }) else {
+            throw DeviceFault("\(description) is being rebuilt: try again later")
+        }
         var parts: [DeviceParcel] = []
         for twin in twins { parts.append(try twin.device.device.parcel()) }
         return DeviceParcel(
@@ -93,7 +115,7 @@ public final class MirrorDevice: Device {
         if message.operation == .flush { return change(&message, send) }
         var index = 0
         var last = Answer.failed(EIO)
-        while let (found, device) = next(from: index, { $0 == .working }) {
+        while let (found, device) = next(from: index, { $0.condition == .working }) {
             var copy = message
             last = send(device, &copy)
             guard case .failed = last else { return last }
@@ -109,7 +131,7 @@ public final class MirrorDevice: Device {
         var result: Answer?
         var failure = Answer.failed(EIO)
         var index = 0
-        while let (found, device) = next(from: index, { $0 != .failed }) {
+        while let (found, device) = next(from: index, \.isInUse) {
             index = found + 1
             var copy = message
             let answer = send(device, &copy)
@@ -126,9 +148,32 @@ public final class MirrorDevice: Device {
         return result ?? failure
     }
 
-    private func next(from index: Int, _ fits: (Condition) -> Bool) -> (Int, IOP)? {
+    private func next(from index: Int, _ fits: (Twin) -> Bool) -> (Int, IOP)? {
+        var isLost = false
+        defer { if isLost { recover() } }
+        return twins.withLock { twins in
+            for index in twins.indices.dropFirst(index) where fits(twins[index]) {
+                // One that was away may lack what was written to it and not flushed.
+                if twins[index].wasAway && !isLast(index, twins) {
+                    twins[index].condition = .lost
+                    isLost = true
+                } else {
+                    return (index, twins[index].device)
+                }
+            }
+            return nil
+        }
+    }
+
+    /// Whether no other one has the content.
+    private func isLast(_ index: Int, _ twins: [Twin]) -> Bool {
+        twins[index].condition == .working && twins.count { $0.condition == .working } == 1
+    }
+
+    /// Those that are to get the content when they are back.
+    var lostParts: [(index: Int, device: any Device)] {
         twins.withLock { twins in
-            twins.indices.dropFirst(index).first { fits(twins[$0].condition) }.map { ($0, twins[$0].device) }
+            twins.indices.filter { twins[$0].condition == .lost }.map { ($0, twins[$0].device.device) }
         }
     }
 
@@ -136,11 +181,14 @@ public final class MirrorDevice: Device {
 
     /// Leaves a device out, unless it is the last one with the content or another has taken its place.
     private func fail(_ index: Int, _ device: IOP) {
-        twins.withLock { twins in
-            guard twins[index].device.device === device.device else { return }
-            let isLast = twins[index].condition == .working && twins.count { $0.condition == .working } == 1
-            if !isLast { twins[index].condition = .failed }
+        let isLost = twins.withLock { twins in
+            guard twins[index].device.device === device.device, twins[index].isInUse else { return false }
+            if isLast(index, twins) { return false }
+            let isLost = twins[index].wasAway
+            twins[index].condition = isLost ? .lost : .failed
+            return isLost
         }
+        if isLost { recover() }
     }
 
     // MARK: - Rebuilding
@@ -161,11 +209,16 @@ public final class MirrorDevice: Device {
             guard twins.indices.contains(index),
                 twins.indices.contains(where: { $0 != index && twins[$0].condition == .working })
             else { return false }
-            twins[index] = Twin(device: new, condition: .rebuilding)
+            twins[index] = Twin(new, .rebuilding)
             return true
         }
         guard isOther else { throw DeviceFault("no other device of the mirror has its content") }
-        try copyContent(to: new)
+        do throws(DeviceFault) {
+            try copyContent(to: new)
+        } catch {
+            fail(index, new)
+            throw error
+        }
         let isComplete = twins.withLock { twins in
             guard twins[index].device.device === device, twins[index].condition == .rebuilding else { return false }
             twins[index].condition = .working
@@ -177,6 +230,9 @@ public final class MirrorDevice: Device {
     private func copyContent(to new: IOP) throws(DeviceFault) {
         let memory = UnsafeMutableRawPointer.allocate(byteCount: MirrorDevice.copied, alignment: 4096)
         defer { unsafe memory.deallocate() }
+        // What a flush has to tell of losses is of no account: everything is written anew.
+        var flush = unsafe Message(.flush)
+        _ = new.perform(&flush)
         var position: UInt64 = 0
         while position < length.bytes {
             let count = min(UInt64(MirrorDevice.copied), length.bytes - position)
@@ -193,7 +249,6 @@ public final class MirrorDevice: Device {
             }
             position += count
         }
-        var flush = unsafe Message(.flush)
         guard new.perform(&flush) == .done else { throw DeviceFault("\(new.device.description) can't be flushed") }
     }
 }
@@ -201,6 +256,7 @@ public final class MirrorDevice: Device {
 /// Lets any number of changes through, or one who copies.
 struct ChangeGate: ~Copyable, Sendable {
     private static let closed = 1 << 32
+    private static let yields = 100
     /// Changes inside; the bit above them is that of who copies.
     private let state = Atomic(0)
 
@@ -210,16 +266,25 @@ struct ChangeGate: ~Copyable, Sendable {
         return false
     }
 
-    borrowing func enter() { while !tryEnter() { rest() } }
+    borrowing func enter() {
+        var round = 0
+        while !tryEnter() { rest(&round) }
+    }
+
     borrowing func leave() { state.subtract(1, ordering: .releasing) }
 
     /// Waits until nobody is inside.
     borrowing func close() {
         state.add(ChangeGate.closed, ordering: .acquiring)
-        while state.load(ordering: .acquiring) != ChangeGate.closed { rest() }
+        var round = 0
+        while state.load(ordering: .acquiring) != ChangeGate.closed { rest(&round) }
     }
 
     borrowing func open() { state.subtract(ChangeGate.closed, ordering: .releasing) }
 
-    private func rest() { sk_yield() }
+    /// Who is waited for may be waiting for a network.
+    private func rest(_ round: inout Int) {
+        round += 1
+        if round < ChangeGate.yields { sk_yield() } else { usleep(50) }
+    }
 }

@@ -350,6 +350,8 @@ final class Connection {
             unsafe worker.buffers.put(data, slot.pointee.dataCapacity)
         }
         unsafe slot.pointee.data = nil
+        if let extents = unsafe slot.pointee.message.extents { unsafe Connection.free(extents) }
+        unsafe slot.pointee.message.extents = nil
         unsafe worker.slots.put(slot)
     }
 }

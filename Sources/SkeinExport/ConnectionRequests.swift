@@ -316,9 +316,9 @@ extension Connection {
         if case .failed(let errno) = answer {
             return reply(to: request) { $0.error(ErrorCode(errno: errno), "the device can't tell") }
         }
-        // A device that would wait is taken for one that is all data: that is always true.
+        if answer == .wouldWait { return submitStatus(request, iop) }
         let list = unsafe worker.extents
-        if unsafe answer == .wouldWait || list.pointee.count == 0 { _ = unsafe list.pointee.append(request.length, []) }
+        if unsafe list.pointee.count == 0 { _ = unsafe list.pointee.append(request.length, []) }
         let count = unsafe request.flags.contains(.requestOne) ? 1 : list.pointee.count
         unsafe worker.reserve(Reply.size(ofStatus: count), for: self)
         var reply = unsafe Reply(to: request, style, into: worker.stagingRoom)
@@ -347,6 +347,7 @@ extension Connection {
             return unsafe completePart(slot, of: whole)
         }
         unsafe noteLatency(of: slot)
+        if unsafe slot.pointee.message.extents != nil { return unsafe completeStatus(slot) }
         let request = unsafe slot.pointee.request
         let isRead = request.command == Command.read.rawValue
         var reply = unsafe Reply(

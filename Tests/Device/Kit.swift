@@ -25,6 +25,8 @@ extension IOP {
         let answer = attempt(&first)
         if answer != .wouldWait { return answer }
         var second = message
+        // A part of the device may have told its extents already.
+        if let extents = unsafe second.extents { unsafe extents.pointee.removeAll() }
         return perform(&second)
     }
 

@@ -24,11 +24,18 @@ try contract(
         changes: file("changes")))
 try contract("a volatile device", VolatileDevice(file("beneath")))
 if CommandLine.arguments.count > 2 {
-    try contract("a block device", FileDevice(path: CommandLine.arguments[2], readOnly: false))
+    let uri = CommandLine.arguments[2]
+    try contract("another server's export", RemoteDevice(uri: uri, readOnly: false))
+    try contract("an overlay of it", OverlayDevice(base: RemoteDevice(uri: uri, readOnly: true), changes: file("over")))
+    try contract(
+        "a mirror with it", MirrorDevice([RemoteDevice(uri: uri, readOnly: false), file("here", filled: false)]))
+}
+if CommandLine.arguments.count > 3 {
+    try contract("a block device", FileDevice(path: CommandLine.arguments[3], readOnly: false))
     try contract(
         "a mirror of a block device",
-        MirrorDevice([FileDevice(path: CommandLine.arguments[2], readOnly: false), file("other", filled: false)]))
-    try blockDeviceTests(CommandLine.arguments[2])
+        MirrorDevice([FileDevice(path: CommandLine.arguments[3], readOnly: false), file("other", filled: false)]))
+    try blockDeviceTests(CommandLine.arguments[3])
 }
 try arrayTests()
 try loanTests()

@@ -19,6 +19,7 @@ def main():
     parser.add_argument("--filter", default="", metavar="TEXT", help="only tests whose sentence has TEXT")
     options = parser.parse_args()
     if options.foreign:
+        import foreign_remote_tests  # noqa: F401
         import foreign_replace_tests  # noqa: F401
         import foreign_tests  # noqa: F401
     elif options.next:
@@ -32,6 +33,7 @@ def main():
         import hostile_tests  # noqa: F401
         import manage_tests  # noqa: F401
         import negotiation_tests  # noqa: F401
+        import remote_tests  # noqa: F401
         import replace_tests  # noqa: F401
         import tls_tests  # noqa: F401
         import transmission_tests  # noqa: F401

@@ -49,5 +49,7 @@ extension Worker {
         held = nil
         isParting = true
         for connection in connections where connection.isMovable { forget(connection) }
+        // Idle slots would keep devices alive that are the other process's now.
+        slots = SlotPool()
     }
 }

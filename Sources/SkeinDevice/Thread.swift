@@ -1,8 +1,8 @@
 import Glibc
 
-/// A thread of the server's. Signals go to the first one.
-enum Thread {
-    static func start(_ body: @escaping @Sendable () -> Void) {
+/// A thread without a name or an end that anybody waits for. Signals go to others.
+public enum Thread {
+    public static func start(_ body: @escaping @Sendable () -> Void) {
         var handle = pthread_t()
         let box = unsafe Unmanaged.passRetained(Body(run: body))
         var all = sigset_t()
