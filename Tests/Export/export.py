@@ -19,6 +19,7 @@ def main():
     parser.add_argument("--filter", default="", metavar="TEXT", help="only tests whose sentence has TEXT")
     options = parser.parse_args()
     if options.foreign:
+        import attach_tests  # noqa: F401
         import foreign_remote_tests  # noqa: F401
         import foreign_replace_tests  # noqa: F401
         import foreign_tests  # noqa: F401

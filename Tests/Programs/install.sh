@@ -6,7 +6,7 @@ set -eu
 packages="redis-server nginx-light wrk curl iperf3 socat strace apache2-utils inetutils-telnetd inetutils-inetd telnet
     postgresql memcached haproxy openssh-server openssh-client vsftpd lftp nodejs
     libpython3.11-testsuite iproute2 util-linux debootstrap dpkg-dev
-    libnbd-bin python3-libnbd nbdkit qemu-utils nbd-client nbd-server fio"
+    libnbd-bin python3-libnbd nbdkit qemu-utils nbd-client nbd-server fio e2fsprogs"
 
 missing=
 for package in $packages; do
