@@ -24,7 +24,9 @@ root=$folder/root
 documents=$root/usr/share/doc/skein
 make --no-print-directory install DESTDIR="$root" PREFIX=/usr >/dev/null
 install -D -m 644 packaging/tmpfiles.conf "$root/usr/lib/tmpfiles.d/skein.conf"
-install -D -m 644 packaging/skein-relay@.service "$root/usr/lib/systemd/system/skein-relay@.service"
+for unit in packaging/*.service packaging/*.socket; do
+    install -D -m 644 "$unit" "$root/usr/lib/systemd/system/${unit##*/}"
+done
 install -D -m 644 -t "$documents/examples" packaging/examples/*
 install -m 644 -t "$documents" packaging/copyright README.md
 gzip -9n <CHANGELOG.md >"$documents/changelog.gz"

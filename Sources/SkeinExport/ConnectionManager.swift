@@ -36,7 +36,7 @@ public final class ConnectionManager {
     /// Opens the management channel on a transport of its own. `spawn` starts a server that is to take this one's place.
     public func manage(
         by transport: RemoteTransport, _ local: LocalTransport,
-        spawn: @escaping @Sendable () throws(ExportFault) -> Int32
+        spawn: @escaping @Sendable (String) throws(ExportFault) -> Int32
     ) {
         let workers = workers
         let desk = desk

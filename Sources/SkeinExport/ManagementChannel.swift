@@ -26,8 +26,8 @@ final class ManagementChannel: Sendable {
         let drop: @Sendable (Export) -> Void
         /// Hands everything over to another process.
         let handOver: @Sendable (HandoverLink) -> Void
-        /// Starts a server that is to take this one's place; its process.
-        let spawn: @Sendable () throws(ExportFault) -> Int32
+        /// Starts a server that is to take this one's place, by the management channel at this path; its process.
+        let spawn: @Sendable (String) throws(ExportFault) -> Int32
     }
 
     init(_ transport: RemoteTransport, _ catalogue: Catalogue, _ local: LocalTransport, _ actions: Actions) {

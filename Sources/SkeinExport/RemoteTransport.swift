@@ -6,6 +6,8 @@ public final class RemoteTransport: Sendable {
     let descriptor: Int32
     /// As it was asked for.
     let address: NBDAddress
+    /// Whether a service manager has made it: it goes on with the server, whatever addresses are asked for, and its file isn't ours.
+    let isGiven: Bool
     /// Where clients find it, as an NBD URI.
     public let uri: String
     let isTCP: Bool
@@ -17,6 +19,7 @@ public final class RemoteTransport: Sendable {
     /// Listens from now on.
     public init(_ address: NBDAddress) throws(ExportFault) {
         self.address = address
+        isGiven = false
         ownsPath = Atomic(true)
         switch address {
         case .tcp(let host, let port):
@@ -38,13 +41,44 @@ public final class RemoteTransport: Sendable {
     }
 
     /// A socket that listens already. The file of a Unix socket is somebody else's, until `own` is called.
-    init(inherited descriptor: Int32, _ address: NBDAddress, uri: String) {
+    init(inherited descriptor: Int32, _ address: NBDAddress, uri: String, isGiven: Bool) {
         self.descriptor = descriptor
         self.address = address
+        self.isGiven = isGiven
         self.uri = uri
         ownsPath = Atomic(false)
         isTCP = if case .tcp = address { true } else { false }
         path = if case .unix(let path) = address { path } else { nil }
+    }
+
+    /// A socket that a service manager has made, and passed under this number.
+    public convenience init(given descriptor: Int32) throws(ExportFault) {
+        var listens: Int32 = 0
+        var size = socklen_t(MemoryLayout<Int32>.size)
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let isNamed = unsafe withUnsafeMutablePointer(to: &storage) { storage in
+            unsafe getsockname(
+                descriptor, UnsafeMutableRawPointer(storage).assumingMemoryBound(to: sockaddr.self), &length) == 0
+        }
+        guard unsafe getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0, isNamed, listens != 0
+        else {
+            throw ExportFault(
+                "descriptor \(descriptor), which was passed, is no socket that listens: Accept= must be no")
+        }
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+        if Int32(storage.ss_family) == AF_UNIX {
+            let path = unsafe withUnsafeBytes(of: storage) { bytes in
+                unsafe String(
+                    decoding: bytes[MemoryLayout<sa_family_t>.size..<Int(length)].prefix { $0 != 0 }, as: UTF8.self)
+            }
+            self.init(
+                inherited: descriptor, .unix(path: path), uri: "nbd+unix:///?socket=\(path)", isGiven: true)
+        } else {
+            let uri = "nbd://\(RemoteTransport.name(of: descriptor) ?? "unknown")"
+            self.init(inherited: descriptor, try NBDAddress(uri), uri: uri, isGiven: true)
+        }
     }
 
     deinit {
@@ -53,7 +87,7 @@ public final class RemoteTransport: Sendable {
     }
 
     /// The file of a Unix socket goes with this process, or with another one that has the socket too.
-    func own(_ isOurs: Bool) { ownsPath.store(isOurs, ordering: .relaxed) }
+    func own(_ isOurs: Bool) { ownsPath.store(isOurs && !isGiven, ordering: .relaxed) }
 
     /// Who a client is that was accepted here.
     func peer(of accepted: Int32) -> Peer {

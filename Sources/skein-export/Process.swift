@@ -37,9 +37,13 @@ enum Process {
     /// To be called before the program could be replaced.
     static func rememberExecutable() { _ = executable }
 
-    /// Starts this program anew with the same words, to take the place of this process. Returns the new one's number.
-    static func spawnSuccessor() throws(ExportFault) -> Int32 {
-        let words = CommandLine.arguments + (CommandLine.arguments.contains("--replace") ? [] : ["--replace"])
+    /// Starts this program anew with the same words, to take the place of this process, whose management channel is there. Returns the new
+    /// one's number.
+    static func spawnSuccessor(_ channel: String) throws(ExportFault) -> Int32 {
+        var words = CommandLine.arguments
+        if !words.contains("--replace") { words.append("--replace") }
+        // It may have come from elsewhere: the default, a file, a service manager.
+        if !words.contains(where: { $0.hasPrefix("--manage") }) { words += ["--manage", channel] }
         var attributes = posix_spawnattr_t()
         var none = sigset_t()
         unsafe posix_spawnattr_init(&attributes)

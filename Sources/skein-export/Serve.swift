@@ -21,9 +21,9 @@ struct Serve: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Where to listen: nbd://HOST:PORT, nbd+unix:///?socket=PATH or nbd+stp://:PORT. May be repeated.",
+            "Where to listen: nbd://HOST:PORT, nbd+unix:///?socket=PATH or nbd+stp://:PORT. May be repeated. Default: the sockets that a service manager has passed (LISTEN_FDS), else nbd://127.0.0.1.",
             valueName: "uri"))
-    var listen: [String] = ["nbd://127.0.0.1"]
+    var listen: [String] = []
 
     @Flag(help: "Serve for reading alone.")
     var readOnly = false
@@ -104,6 +104,7 @@ struct Serve: ParsableCommand {
         // The order of initialisation: devices, ways in, descriptors, connections.
         let local = LocalTransport(readOnly: readOnly)
         let catalogue = Catalogue()
+        let (given, givenChannel) = try ServiceManager.sockets()
         // What can be wrong without the server whose place this one takes, is said before its clients wait.
         let offer = try security.offer(log)
         _ = try security.rules()
@@ -113,8 +114,8 @@ struct Serve: ParsableCommand {
         }
         for text in devices { try export(text, local, catalogue, predecessor, log) }
         let admission = Admission(try rules(for: catalogue), offer)
-        var transports: [RemoteTransport] = []
-        for text in listen {
+        var transports = given + (predecessor?.givenListeners() ?? [])
+        for text in listen.isEmpty && transports.isEmpty ? ["nbd://127.0.0.1"] : listen {
             let address = try NBDAddress(text)
             if let inherited = predecessor?.listener(for: address) {
                 transports.append(inherited)
@@ -126,11 +127,12 @@ struct Serve: ParsableCommand {
         let manager = ConnectionManager(
             catalogue, transports, admission, limits, workers: workers ?? Process.processors, log)
         log.step("connection manager: \(catalogue.all.count) exports, \(workers ?? Process.processors) workers")
-        let channel = try predecessor?.takeOver()
+        let channel = try predecessor?.takeOver() ?? givenChannel
         try openChannel(of: manager, channel, local, log)
         manager.resume(predecessor?.clients ?? [])
         for transport in transports { announce("ready \(security.uri(transport.uri))") }
         transports = []
+        ServiceManager.tellReady()
         manager.serve(until: signals) { reload(configuration, admission, catalogue, log) }
     }
 
@@ -214,7 +216,7 @@ struct Serve: ParsableCommand {
         defer { _ = umask(mask) }
         if let inherited {
             manager.manage(by: inherited, local, spawn: Process.spawnSuccessor)
-            return log.step("management channel: that of the server before")
+            return log.step("management channel: \(inherited.uri)")
         }
         if let manage {
             manager.manage(by: try RemoteTransport(.unix(path: manage)), local, spawn: Process.spawnSuccessor)

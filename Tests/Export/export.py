@@ -27,6 +27,7 @@ def main():
         import next_tests  # noqa: F401
     else:
         import access_tests  # noqa: F401
+        import activation_tests  # noqa: F401
         import allocation_tests  # noqa: F401
         import command_tests  # noqa: F401
         import configuration_tests  # noqa: F401

@@ -18,11 +18,12 @@ from harness import Skip, test  # noqa: E402
 from system import System, bare_system  # noqa: E402
 
 FILES = """usr/bin/skein usr/include/skein.h usr/lib/libskein-preload.so usr/lib/libskein.so usr/lib/libskein.so.0
-usr/lib/pkgconfig/skein.pc usr/lib/systemd/system/skein-relay@.service usr/lib/tmpfiles.d/skein.conf
+usr/lib/pkgconfig/skein.pc usr/lib/systemd/system/skein-relay@.service
+usr/lib/systemd/system/skein-export@.service usr/lib/systemd/system/skein-export@.socket usr/lib/tmpfiles.d/skein.conf
 usr/libexec/skein/skein-agent
 usr/libexec/skein/skein-export
 usr/share/bash-completion/completions/skein usr/share/doc/skein/README.md usr/share/doc/skein/changelog.gz
-usr/share/doc/skein/copyright usr/share/doc/skein/examples/relay.conf usr/share/doc/skein/examples/service.conf
+usr/share/doc/skein/copyright usr/share/doc/skein/examples/relay.conf usr/share/doc/skein/examples/export.conf usr/share/doc/skein/examples/service.conf
 usr/share/doc/skein/examples/skein.conf usr/share/fish/vendor_completions.d/skein.fish usr/share/man/man1/skein.1.gz
 usr/share/man/man3/libskein.3.gz usr/share/man/man5/skein.conf.5.gz usr/share/zsh/vendor-completions/_skein""".split()
 PROGRAM = "#include <skein.h>\nint main(void) { return STPsocket(PF_STP, SOCK_STREAM, PF_STP) < 0; }\n"
@@ -71,9 +72,10 @@ def _(folder):
     (units / "some.service").write_text("[Service]\nExecStart=/bin/true\n")
     (units / "some.service.d").mkdir()
     shutil.copy(folder / "usr/share/doc/skein/examples/service.conf", units / "some.service.d")
-    relay = units / "skein-relay@.service"
-    relay.write_text(relay.read_text().replace("=/usr/bin/skein", f"={folder}/usr/bin/skein"))
-    for unit in ("some.service", "skein-relay@one.service"):
+    for name in ("relay", "export"):
+        unit = units / f"skein-{name}@.service"
+        unit.write_text(unit.read_text().replace("=/usr/bin/skein", f"={folder}/usr/bin/skein"))
+    for unit in ("some.service", "skein-relay@one.service", "skein-export@one.service", "skein-export@one.socket"):
         result = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True,
                                 env=os.environ | {"SYSTEMD_UNIT_PATH": f"{units}:"})
         assert result.returncode == 0 and unit not in result.stderr, result
@@ -83,7 +85,7 @@ def _(folder):
 def _(folder):
     depends = output("dpkg-deb", "--field", Made.package, "Depends")
     names = re.findall(r"([a-z0-9.+-]+) ?(?:\(|,|$)", depends.strip())
-    assert "libc6" in names and "libxxhash0" in names and "libgnutls30" in names and "skein" not in names, depends
+    assert "libc6" in names and "libxxhash0" in names and "libgnutls30" in names and "libnbd0" in names and "skein" not in names, depends
     # What the demo moves its file with.
     Made.system = bare_system([*names, "curl", "python3"])
     Made.before = Made.system.files()

@@ -40,14 +40,20 @@ extension ManagementChannel {
         return try change()
     }
 
+    private static let restartNanoseconds: UInt64 = 60_000_000_000
+
     /// Starts the server anew, and returns when the new one has everything.
     func restart() throws(ExportFault) {
-        let process = try actions.spawn()
+        let process = try actions.spawn(transport.path ?? "")
+        let deadline = Clock.now + ManagementChannel.restartNanoseconds
         while !isHandedOver.load(ordering: .acquiring) {
             var status: Int32 = 0
             guard unsafe waitpid(process, &status, WNOHANG) == 0 else {
                 throw ExportFault(
                     "the new server has ended; what the old one writes to its log says why. This one goes on")
+            }
+            guard Clock.now < deadline else {
+                throw ExportFault("the new server, process \(process), hasn't taken over within a minute")
             }
             usleep(5000)
         }

@@ -105,6 +105,7 @@ extension ConnectionManager {
         writer.put(isChannel)
         writer.put(transport.address)
         writer.put(transport.uri)
+        writer.put(transport.isGiven)
         try link.send(.listener, writer.bytes, file: transport.descriptor)
     }
 

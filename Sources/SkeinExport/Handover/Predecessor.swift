@@ -48,7 +48,8 @@ public final class Predecessor {
     private func take(listener reader: inout ByteReader, _ file: Int32?) throws(ExportFault) {
         guard let file else { return }
         let isChannel = try reader.flag()
-        let transport = RemoteTransport(inherited: file, try reader.address(), uri: try reader.text())
+        let transport = RemoteTransport(
+            inherited: file, try reader.address(), uri: try reader.text(), isGiven: try reader.flag())
         if isChannel { channel = transport } else { listeners.append(transport) }
     }
 
@@ -62,6 +63,13 @@ public final class Predecessor {
         } catch {
             throw ExportFault(error.text)
         }
+    }
+
+    /// Its sockets that a service manager has made.
+    public func givenListeners() -> [RemoteTransport] {
+        let given = listeners.filter(\.isGiven)
+        listeners.removeAll(where: \.isGiven)
+        return given
     }
 
     /// Its socket for an address, if it listens there.
