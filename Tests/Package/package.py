@@ -26,6 +26,7 @@ usr/share/bash-completion/completions/skein usr/share/doc/skein/README.md usr/sh
 usr/share/doc/skein/copyright usr/share/doc/skein/examples/relay.conf usr/share/doc/skein/examples/export.conf usr/share/doc/skein/examples/service.conf
 usr/share/doc/skein/examples/skein.conf usr/share/fish/vendor_completions.d/skein.fish usr/share/man/man1/skein.1.gz
 usr/share/man/man3/libskein.3.gz usr/share/man/man5/skein.conf.5.gz usr/share/zsh/vendor-completions/_skein""".split()
+FILES.sort()
 PROGRAM = "#include <skein.h>\nint main(void) { return STPsocket(PF_STP, SOCK_STREAM, PF_STP) < 0; }\n"
 
 
