@@ -21,7 +21,8 @@ PRELOAD := $(CORE) $(wildcard Sources/SkeinPreload/*.swift)
 LIBRARY := $(CORE) $(wildcard Sources/SkeinLibrary/*.swift)
 HEADER  := $(firstword $(wildcard Sources/SkeinLibrary/include/skein.h include/skein.h))
 CONTRACT := $(wildcard Tests/Contract/*.swift)
-COMMAND := $(shell find Sources/skein -name '*.swift' 2>/dev/null)
+TEXT    := $(wildcard Sources/SkeinText/*.swift)
+COMMAND := $(TEXT) $(shell find Sources/skein -name '*.swift' 2>/dev/null)
 
 # Found as they are written: the library and the command are made once their sources exist.
 has_library := $(wildcard Sources/SkeinLibrary/*.swift)
@@ -162,12 +163,12 @@ TRANSFER := $(wildcard Sources/SkeinTransfer/*.swift Sources/CXXHash/*)
 $(BIN)/skein: $(COMMAND) $(TRANSFER) $(wildcard Sources/SkeinCore/*.swift) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein)
 
-EXPORT := $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinTLS/*.swift Sources/CGnuTLS/* Sources/CNBD/* Sources/SkeinExport/*.swift Sources/SkeinExport/*/*.swift Sources/skein-export/*.swift)
+EXPORT := $(TEXT) $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swift Sources/SkeinTLS/*.swift Sources/CGnuTLS/* Sources/CNBD/* Sources/SkeinExport/*.swift Sources/SkeinExport/*/*.swift Sources/skein-export/*.swift)
 
 $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)
 
-AGENT := $(wildcard Sources/SkeinMedium/*.swift Sources/SkeinSeal/*.swift Sources/SkeinDevice/*.swift Sources/SkeinAgent/*.swift Sources/skein-agent/*.swift Sources/CXXHash/*)
+AGENT := $(TEXT) $(wildcard Sources/SkeinMedium/*.swift Sources/SkeinSeal/*.swift Sources/SkeinDevice/*.swift Sources/SkeinAgent/*.swift Sources/skein-agent/*.swift Sources/CXXHash/*)
 
 $(LIBEXEC)/skein-agent: $(AGENT) $(SYSTEM) Package.swift
 	$(call swift_product,skein-agent)

@@ -27,10 +27,12 @@ let package = Package(
     targets: [
         .target(name: "CSystem", cSettings: [.define("_GNU_SOURCE")]),
         .target(name: "SkeinCore", dependencies: ["CSystem"], swiftSettings: strict),
+        // What the commands' answers for scripts are written with.
+        .target(name: "SkeinText", swiftSettings: strict),
         .executableTarget(
             name: "skein",
             dependencies: [
-                "CSystem", "SkeinCore", "Skein", "SkeinTransfer",
+                "CSystem", "SkeinCore", "SkeinText", "Skein", "SkeinTransfer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -55,7 +57,7 @@ let package = Package(
         .target(
             name: "SkeinExport",
             dependencies: [
-                "CSystem", "Skein", "SkeinNBD", "SkeinDevice", "SkeinTLS",
+                "CSystem", "Skein", "SkeinText", "SkeinNBD", "SkeinDevice", "SkeinTLS",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
@@ -92,7 +94,7 @@ let package = Package(
         .executableTarget(
             name: "skein-agent",
             dependencies: [
-                "SkeinAgent", "SkeinDevice", "SkeinMedium",
+                "SkeinAgent", "SkeinDevice", "SkeinMedium", "SkeinText",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -106,7 +106,7 @@ package struct GroupKey: Equatable {
 
     /// The key in a file; nil where there is no file. One that others could read or change is refused.
     package init?(file path: String) throws(AgentFault) {
-        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         if descriptor < 0 && errno == ENOENT { return nil }
         guard descriptor >= 0 else { throw AgentFault("the key \(path) can't be read: \(SkeinAgent.text(errno))") }
         defer { close(descriptor) }

@@ -18,11 +18,13 @@ package enum MediumFault: Error, Equatable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .noMedium: "this is no medium of Skein: make one with 'skein medium create'"
-        case .brokenSuperblock: "both copies of the superblock are damaged: 'skein medium check' says what is left"
+        case .brokenSuperblock:
+            "both copies of the superblock are damaged, so what is on it can't be read: make the medium anew with --force"
         case .format(let major):
             "the medium has format \(major), and this version knows format \(BlockHeader.major): use the version of Skein "
                 + "that made it"
-        case .geometry: "the superblock states regions that can't be: 'skein medium check' says which"
+        case .geometry:
+            "the superblock states regions that can't be, though it is whole: make the medium anew with --force"
         case .tooSmall(let has, let needs, let hosts):
             "the medium has \(has) bytes, and \(hosts) hosts need \(needs): give it more, or ask for fewer hosts"
         case .groupName: "a group's name has 1 to 32 bytes"

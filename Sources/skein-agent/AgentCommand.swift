@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import SkeinAgent
+import SkeinText
 
 /// `skein medium` and `skein key`: what is done with a medium that hosts share.
 @main
@@ -10,6 +11,7 @@ struct AgentCommand: ParsableCommand {
 
     static func main() {
         do {
+            try checkName(CommandLine.arguments)
             var command = try parseAsRoot()
             try command.run()
         } catch let fault as AgentFault {
@@ -18,6 +20,14 @@ struct AgentCommand: ParsableCommand {
         } catch {
             exit(withError: error)
         }
+    }
+
+    /// Refuses `skein medium creat`: the word behind the family's name.
+    private static func checkName(_ words: [String]) throws {
+        guard words.count > 2, let family = configuration.subcommands.first(where: { $0._commandName == words[1] })
+        else { return }
+        let names = family.configuration.subcommands.map { $0._commandName }
+        if let unknown = unknownSubcommand(words[2], among: names) { throw ValidationError(unknown) }
     }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import SkeinText
 
 /// The command. Each sub-command lives in a folder of its own; `System` is what they share of Linux.
 @main
@@ -15,7 +16,10 @@ struct SkeinCommand: ParsableCommand {
     static func main() {
         do {
             do {
-                try checkName(CommandLine.arguments.dropFirst().first ?? "")
+                let names = configuration.subcommands.map { $0._commandName }
+                if let unknown = unknownSubcommand(CommandLine.arguments.dropFirst().first, among: names) {
+                    throw ValidationError(unknown)
+                }
                 var command = try parseAsRoot()
                 try command.run()
             } catch  where exitCode(for: error) == .success {
@@ -24,14 +28,5 @@ struct SkeinCommand: ParsableCommand {
         } catch {
             exit(withError: error)
         }
-    }
-
-    /// The argument parser would call a mistyped sub-command an unexpected argument.
-    private static func checkName(_ word: String) throws {
-        let names = configuration.subcommands.map { $0._commandName } + ["help"]
-        if word.isEmpty || word.hasPrefix("-") || names.contains(word) { return }
-        let nearest = names.map { (name: $0, changes: word.difference(from: $0).count) }.min { $0.changes < $1.changes }
-        let meant = nearest.map { $0.changes <= 3 ? " Did you mean '\($0.name)'?" : "" } ?? ""
-        throw ValidationError("There is no sub-command '\(word)'.\(meant)")
     }
 }

@@ -89,6 +89,12 @@ def refused(folder):
     one_line(medium(folder, "show", expect=1)[1], "no medium")
 
 
+@test("a mistyped command is named, with the one that was meant")
+def mistyped(folder):
+    assert "Did you mean 'create'?" in skein("medium", "creat", folder / "medium", expect=64)[1]
+    assert "Did you mean 'show'?" in skein("key", "shw", "default", expect=64)[1]
+
+
 @test("a full file system is named with what a medium needs, and the file goes again")
 def full(folder):
     if os.geteuid() != 0:

@@ -1,4 +1,5 @@
 import SkeinCore
+import SkeinText
 
 extension Survey {
     /// The answer for scripts. Its names stay; new ones may be added.
@@ -35,19 +36,3 @@ extension Sums {
 
 /// A number of JSON, or null for what is not known.
 func number(_ value: UInt64?) -> String { value.map { "\($0)" } ?? "null" }
-
-/// A string of JSON.
-func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case _ where scalar.value < 32:
-            let digits = String(scalar.value, radix: 16)
-            result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result + "\""
-}

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Skein
+import SkeinText
 import SkeinTransfer
 
 /// What a transfer came to, for people and for scripts.

@@ -1,3 +1,5 @@
+import SkeinText
+
 /// How one descriptor of a process stands.
 struct Explanation {
     /// What its bytes go through.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import SkeinText
 
 /// `skein why`: whether each TCP socket of a process is on shared memory, and if not, why not.
 struct Why: ParsableCommand {
