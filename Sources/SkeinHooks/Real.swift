@@ -54,6 +54,8 @@ struct RealFunctions {
     typealias CloseRange = @convention(c) (UInt32, UInt32, Int32) -> Int32
     typealias CloseFrom = @convention(c) (Int32) -> Void
     typealias Fork = @convention(c) () -> Int32
+    typealias SetAction = @convention(c) (Int32, UnsafeRawPointer?, UnsafeMutableRawPointer?) -> Int32
+    typealias SetHandler = @convention(c) (Int32, UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer?
 
     var read: Buffer3?, write: Buffer3?, recv: Buffer4?, send: Buffer4?
     var recvfrom: Buffer6?, sendto: SendTo?
@@ -70,6 +72,8 @@ struct RealFunctions {
     var closeRange: CloseRange?, closeFrom: CloseFrom?
     var fork: Fork?
     var jump: Jump?, jumpChecked: Jump?
+    var sigaction: SetAction?, signal: SetHandler?, signalOnce: SetHandler?, signalSet: SetHandler?
+    var signalInterrupt: Int2?
 
     init() {}
 
@@ -121,6 +125,11 @@ struct RealFunctions {
         fork = unsafe next("fork", Fork.self)
         unsafe jump = unsafe next("siglongjmp", Jump.self)
         unsafe jumpChecked = unsafe next("__longjmp_chk", Jump.self)
+        unsafe sigaction = unsafe next("sigaction", SetAction.self)
+        unsafe signal = unsafe next("signal", SetHandler.self)
+        unsafe signalOnce = unsafe next("sysv_signal", SetHandler.self)
+        unsafe signalSet = unsafe next("sigset", SetHandler.self)
+        signalInterrupt = unsafe next("siginterrupt", Int2.self)
     }
 }
 

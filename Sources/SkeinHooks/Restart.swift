@@ -12,12 +12,14 @@ enum Interruption {
 
     /// As the handlers are now.
     init() {
-        var restarting: UInt64 = 0
-        var ending: UInt64 = 0
-        unsafe sk_handled_signals(&restarting, &ending)
+        let handlers = Handlers.now
+        if handlers.restarting == 0 || handlers.ending == 0 {
+            self = handlers.restarting == 0 ? .ends : .restarts
+            return
+        }
         let blocked = sk_blocked_signals()
-        ending &= ~blocked
-        self = restarting & ~blocked == 0 ? .ends : ending == 0 ? .restarts : .mixed(ending: ending)
+        let ending = handlers.ending & ~blocked
+        self = handlers.restarting & ~blocked == 0 ? .ends : ending == 0 ? .restarts : .mixed(ending: ending)
     }
 }
 
@@ -25,7 +27,7 @@ enum Interruption {
 /// item more behind `count`.
 func pollRestarting(_ items: UnsafeMutablePointer<pollfd>, _ count: Int) -> Int {
     // Another thread would get a signal that this one holds back.
-    guard case .mixed(let ending) = Interruption(), sk_is_single_threaded() != 0, unsafe !process.isConfined,
+    guard sk_is_single_threaded() != 0, case .mixed(let ending) = Interruption(), unsafe !process.isConfined,
         let signals = takeSignals(ending)
     else {
         let result = unsafe Sleep(.poll(items, count, nil, nil), armed: .nothing).run()

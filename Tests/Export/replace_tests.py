@@ -17,18 +17,9 @@ from server import SIZE, Scratch, image, secure_server, server
 from tls_tests import secured
 
 
-@contextlib.contextmanager
-def successor(folder, *devices, options=(), listen=None):
+def successor(folder, *devices, options=(), **more):
     """A server with the same words in the place of the one that runs."""
-    listen = listen or f"nbd+unix:///?socket={folder}/socket"
-    words = ["export", *devices, "--listen", listen, *options, "--replace"]
-    with Running(folder, *words, ready="stdout") as running:
-        running.uri = running.address
-        running.client = lambda **more: nbd.Client(running.uri, **more)
-        yield running
-        if running.process.poll() is None:
-            running.signal(TERMINATE)
-        running.errors = running.finish()[1]
+    return server(folder, *devices, options=(*options, "--replace"), **more)
 
 
 @contextlib.contextmanager

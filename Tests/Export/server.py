@@ -14,9 +14,9 @@ SIZE = 1 << 20
 
 
 @contextlib.contextmanager
-def server(folder, *devices, unix=True, options=(), prefix=()):
+def server(folder, *devices, unix=True, listen=None, options=(), prefix=()):
     """A server, until the block ends. `uri` is where it listens; what it says on standard error is in `errors` then."""
-    listen = f"nbd+unix:///?socket={folder}/socket" if unix else "nbd://127.0.0.1:0"
+    listen = listen or (f"nbd+unix:///?socket={folder}/socket" if unix else "nbd://127.0.0.1:0")
     with Running(folder, "export", *devices, "--listen", listen, *options, ready="stdout", prefix=prefix) as running:
         running.uri = running.address
         running.client = lambda **more: nbd.Client(running.uri, **more)

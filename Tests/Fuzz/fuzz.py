@@ -9,6 +9,7 @@ build/fuzz/TARGET.fuzz FILE. What was new to a target stays in build/fuzz/TARGET
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import struct
@@ -135,9 +136,14 @@ def main():
     subprocess.run(["gcc", "-D_GNU_SOURCE", "-O2", "-c", SOURCES / "CSystem/thread.c", "-o", BUILT / "thread.o"], check=True)
     failed = 0
     chosen = options.targets or list(TARGETS)
-    for target in chosen:
-        build(target)
-        runs, problem = run(target, options.seconds)
+    underway = []
+    # One target runs while the next is built.
+    with concurrent.futures.ThreadPoolExecutor(1) as runner:
+        for target in chosen:
+            build(target)
+            underway.append((target, runner.submit(run, target, options.seconds)))
+    for target, ending in underway:
+        runs, problem = ending.result()
         failed += problem is not None
         print(f"{'not ok' if problem else 'ok'} - {target} takes whatever comes ({runs} inputs)" +
               (f": {problem}" if problem else ""), flush=True)

@@ -7,6 +7,9 @@ func ringTests() throws {
     try firstCases()
     try batchCases()
     try rewriteCases()
+    try failedWriteCases()
+    try rewrittenUnitCases()
+    try lateWriteCases()
     try arrivalCases()
     try acknowledgementCases()
     try pollingCases()
@@ -134,8 +137,10 @@ private func rewriteCases() throws {
     bench.send([[2]], from: "A")
     bench.run(150 * bench.millisecond)
     check(bench.blocksWritten(by: "A").count, is: 2, "after 100 ms again, once the reader took something")
+}
 
-    bench = try RingBench()
+private func failedWriteCases() throws {
+    var bench = try RingBench()
     bench.holdsWrites = true
     bench.send([[1]], from: "A")
     bench.run(1000 * bench.millisecond)
@@ -149,9 +154,11 @@ private func rewriteCases() throws {
     for asked in bench.held { bench.finish(asked) }
     bench.run(bench.timing.longestPause)
     check(bench.ends["B"]!.received, is: [[1]], "and one that was lost as well")
+}
 
-    // The rewrite of a block that its reader takes meanwhile.
-    bench = try RingBench()
+/// The rewrite of a block that its reader takes meanwhile.
+private func rewrittenUnitCases() throws {
+    var bench = try RingBench()
     bench.ends["B"]!.isPaused = true
     bench.send([[1]], from: "A")
     bench.run(90 * bench.millisecond)
@@ -170,9 +177,11 @@ private func rewriteCases() throws {
     bench.perform("A")
     bench.run(bench.timing.timeout)
     check(bench.ends["B"]!.received, is: (1...80).map { [UInt8($0)] }, "but then it is")
+}
 
-    // A late write of an older lap.
-    bench = try RingBench()
+/// A late write of an older lap.
+private func lateWriteCases() throws {
+    var bench = try RingBench()
     bench.send([[1]], from: "A")
     bench.run(50 * bench.millisecond)
     let old = bench.blocksWritten(by: "A")[0]

@@ -2,20 +2,27 @@
 # Checks doorbell.pml with spin: one line a property; exit 1 on a failure. Needs spin and gcc.
 # A run that meets its time box, many times what it takes, is printed as 'not ok ... not exhausted': it is no proof.
 here=$(cd "$(dirname "$0")" && pwd); tmp=$(mktemp -d) || exit 1; trap 'rm -rf "$tmp"' EXIT
-bad=0
-build() { # safety|live flags...
-  m=$1; shift; cd "$tmp" || exit 1; rm -f pan* ./*.trail; cp "$here/doorbell.pml" .
-  spin -a "$@" doorbell.pml >spin.out 2>&1 || { cat spin.out; exit 1; }
+count=0
+check() { # safety|live flags...: sets r
+  m=$1; shift; mkdir "$tmp/$count" && cd "$tmp/$count" && cp "$here/doorbell.pml" . || return
+  spin -a "$@" doorbell.pml >spin.out 2>&1 || { cat spin.out; return; }
   if [ "$m" = live ]; then f="-DNP -DNFAIR=3"; a="-l -f"; else f=-DSAFETY; a=; fi
-  gcc ${OPT:--O2} -w $f -DMEMLIM=6000 -o pan pan.c || exit 1
+  gcc ${OPT:--O2} -w $f -DMEMLIM=6000 -o pan pan.c || return
   timeout "${BOX:-300}" ./pan $a -m1000000 >out 2>&1
-  r=unfinished
-  if grep -qE 'max search depth too small|out of memory|memory limit' out; then r=unfinished
+  if grep -qE 'max search depth too small|out of memory|memory limit' out; then return
   elif grep -qE 'errors: [1-9]' out; then r=found
   elif grep -q 'errors: 0' out; then r=clean; fi
 }
-holds() { d=$1; shift; build "$@"; case $r in clean) echo "ok - $d";; found) echo "not ok - $d: counterexample"; bad=1;; *) echo "not ok - $d: not exhausted"; bad=1;; esac; }
-mutant() { d=$1; shift; OPT=-O0; build "$@"; if [ $r = found ]; then echo "ok - mutant refuted: $d"; else echo "not ok - mutant survived: $d ($r)"; bad=1; fi; OPT=; }
+# Runs a judge beside others, as many as there are processors; what it says is printed at the end, in order.
+beside() {
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+  count=$((count + 1)); r=unfinished
+  "$@" >"$tmp/$count.said" 2>&1 &
+}
+judge_holds() { d=$1; shift; check "$@"; case $r in clean) echo "ok - $d";; found) echo "not ok - $d: counterexample";; *) echo "not ok - $d: not exhausted";; esac; }
+judge_mutant() { d=$1; shift; OPT=-O0; check "$@"; if [ $r = found ]; then echo "ok - mutant refuted: $d"; else echo "not ok - mutant survived: $d ($r)"; fi; }
+holds() { beside judge_holds "$@"; }
+mutant() { beside judge_mutant "$@"; }
 F="-DCFG=2 -DN=2 -DCAP=1"
 holds 'two readers, one writer, one reader may be killed: no lost wake-up, no byte lost or doubled, close' safety -DCFG=0 -DN=2 -DCAP=1 -DKILL
 holds 'two writers, one reader: the same' safety -DCFG=1 -DN=2 -DCAP=1
@@ -42,4 +49,6 @@ mutant 'fullness decided by a stale tail' safety -DSTALEFULL -DCFG=3 -DCAP=6 -DN
 mutant 'a queue of one bell' safety -DSHORTQ
 mutant 'a sleeper in company takes its bell without a look' safety -DTAKEALL $F
 mutant 'killed between store and bell, no timer' safety -DCFG=0 -DN=2 -DCAP=1 -DKILL -DSTRICT
-exit $bad
+wait
+for number in $(seq $count); do cat "$tmp/$number.said"; done | tee "$tmp/said"
+[ "$(grep -c '^ok' "$tmp/said")" = $count ]

@@ -350,25 +350,32 @@ def turns_chroot():
 
 # --- handlers
 
-@case("accept goes on after a handler with SA_RESTART and ends with EINTR after another, where the program has both")
+@case("accept goes on after a handler with SA_RESTART and ends with EINTR after another, also when they change")
 def turns_restart():
-    libc = ctypes.CDLL(None, use_errno=True)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
+    both = (signal.SIGUSR1, signal.SIGUSR2)
+    for number in both:
         signal.signal(number, lambda *_: None)
-        signal.siginterrupt(number, number == signal.SIGUSR2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            def send():
-                time.sleep(0.3)
-                os.kill(os.getppid(), number)
-                time.sleep(0.3)
-                socket.create_connection(listener.getsockname()).close()
-            child = in_child(send)
-            accepted = libc.accept(listener.fileno(), None, None)
-            error = ctypes.get_errno()
-            expect(accepted >= 0 if number == signal.SIGUSR1 else (accepted, error) == (-1, errno.EINTR), True,
-                   (number, accepted, error))
-            os.waitpid(child, 0)
-            if accepted < 0:
-                accepted = libc.accept(listener.fileno(), None, None)
-            os.close(accepted)
+        for ending in reversed(both):
+            for number in both:
+                signal.siginterrupt(number, number == ending)
+            for number in both:
+                accept_interrupted(listener, number, number == ending)
+
+
+def accept_interrupted(listener, number, ends):
+    """Waits in accept for a client, and before it for a signal, which ends the call or doesn't."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    def send():
+        time.sleep(0.3)
+        os.kill(os.getppid(), number)
+        time.sleep(0.3)
+        socket.create_connection(listener.getsockname()).close()
+    child = in_child(send)
+    accepted = libc.accept(listener.fileno(), None, None)
+    error = ctypes.get_errno()
+    expect((accepted, error) == (-1, errno.EINTR) if ends else accepted >= 0, True, (number, accepted, error))
+    os.waitpid(child, 0)
+    if accepted < 0:
+        accepted = libc.accept(listener.fileno(), None, None)
+    os.close(accepted)
