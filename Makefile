@@ -168,7 +168,7 @@ EXPORT := $(TEXT) $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swif
 $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)
 
-AGENT := $(TEXT) $(wildcard Sources/SkeinMedium/*.swift Sources/SkeinSeal/*.swift Sources/SkeinDevice/*.swift Sources/SkeinAgent/*.swift Sources/skein-agent/*.swift Sources/CXXHash/*)
+AGENT := $(TEXT) $(wildcard $(addprefix Sources/,$(addsuffix /*.swift,SkeinMedium SkeinConduit SkeinGroup SkeinSeal SkeinDevice SkeinAgent skein-agent)) Sources/CXXHash/*)
 
 $(LIBEXEC)/skein-agent: $(AGENT) $(SYSTEM) Package.swift
 	$(call swift_product,skein-agent)

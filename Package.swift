@@ -77,25 +77,28 @@ let package = Package(
             name: "CallPath", dependencies: ["SkeinDevice", "SkeinNBD"], path: "Benchmarks/CallPath",
             swiftSettings: strict),
         // Hosts that share a medium: its format, membership and rings; the filaments on a conduit; what a host does
-        // with both. State machines without I/O, which no product has yet.
+        // with both. State machines without I/O.
         .target(name: "SkeinMedium", dependencies: ["CXXHash"], swiftSettings: strict),
         .target(
             name: "SkeinSeal", dependencies: ["SkeinMedium", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: strict),
         .target(name: "SkeinConduit", swiftSettings: strict),
-        // What touches a medium: its device, the group's key, and the commands that make it and look at it. A program of its
-        // own, which `skein medium` and `skein key` execute.
+        .target(name: "SkeinGroup", dependencies: ["SkeinConduit", "SkeinMedium"], swiftSettings: strict),
+        // What touches a medium: its device, the group's key, the commands that make it and look at it, and the agent. A
+        // program of its own, which `skein agent`, `skein medium` and `skein key` execute.
         .target(
             name: "SkeinAgent",
             dependencies: [
-                "CSystem", "SkeinMedium", "SkeinSeal", .product(name: "Crypto", package: "swift-crypto"),
+                "CSystem", "SkeinConduit", "SkeinDevice", "SkeinGroup", "SkeinMedium", "SkeinSeal",
+                .product(name: "Crypto", package: "swift-crypto"), .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "skein-agent",
             dependencies: [
-                "SkeinAgent", "SkeinDevice", "SkeinMedium", "SkeinText",
+                "CSystem", "SkeinAgent", "SkeinDevice", "SkeinMedium", "SkeinText",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(

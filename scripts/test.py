@@ -71,6 +71,7 @@ STAGES = [
     Stage("simulator-short", ["Tests/Simulator/run.sh", "--short"], 300, groups=("check",)),
     Stage("seal", ["Tests/Medium/run.sh", "seal"], 1200),
     Stage("device", ["Tests/Device/run.sh"], 300, groups=("test", "check")),
+    Stage("agent", ["python3", "Tests/Agent/agent.py"], 300),
     Stage("export", ["python3", "Tests/Export/export.py"], 300, groups=("test", "check")),
     Stage("recipes", ["python3", "Tests/Recipes/recipes.py"], 300, "Tests/Recipes/recipes.py"),
     Stage("demo", ["Tests/demo/demo.sh"], 120),

@@ -16,7 +16,8 @@ package final class MediumDevice {
     package let isBlockDevice: Bool
     /// Bytes of it.
     package private(set) var size: UInt64
-    private let descriptor: Int32
+    let file: UnitFile
+    private var descriptor: Int32 { file.descriptor }
 
     /// Opens what is there.
     package convenience init(_ path: String, _ access: Access) throws(AgentFault) {
@@ -47,7 +48,7 @@ package final class MediumDevice {
         var opened = unsafe open(path, flags | sk_open_direct(), 0o600)
         if opened < 0 && errno == EINVAL { opened = unsafe open(path, flags, 0o600) }
         guard opened >= 0 else { throw MediumDevice.fault(path, opening: errno) }
-        descriptor = opened
+        file = UnitFile(descriptor: opened)
         self.path = path
         self.isBlockDevice = isBlockDevice
         size = UInt64(status.st_size)
@@ -87,17 +88,8 @@ package final class MediumDevice {
         let bytes = count * unitSize
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes, alignment: unitSize)
         defer { unsafe buffer.deallocate() }
-        var done = 0
-        while done < bytes {
-            let read = unsafe pread(
-                descriptor, buffer.baseAddress! + done, bytes - done, off_t(unit) * off_t(unitSize) + off_t(done))
-            if read < 0 && errno == EINTR { continue }
-            guard read > 0 else {
-                throw AgentFault(
-                    read == 0 ? "\(path) has become shorter" : "\(path): reading unit \(unit): \(text(errno))")
-            }
-            done += read
-        }
+        let error = unsafe file.read(unit, into: buffer)
+        guard error == 0 else { throw AgentFault(MediumDevice.failure(path, "reading", unit, error)) }
         return unsafe [UInt8](buffer)
     }
 
@@ -116,15 +108,13 @@ package final class MediumDevice {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: unitSize)
         defer { unsafe buffer.deallocate() }
         unsafe buffer.copyBytes(from: bytes)
-        var done = 0
-        while done < bytes.count {
-            let wrote = unsafe pwrite(
-                descriptor, buffer.baseAddress! + done, bytes.count - done,
-                off_t(unit) * off_t(unitSize) + off_t(done))
-            if wrote < 0 && errno == EINTR { continue }
-            guard wrote > 0 else { throw AgentFault("\(path): writing unit \(unit): \(text(errno))") }
-            done += wrote
-        }
+        let error = unsafe file.write(unit, from: UnsafeRawBufferPointer(buffer))
+        guard error == 0 else { throw AgentFault(MediumDevice.failure(path, "writing", unit, error)) }
+    }
+
+    /// What to say of a read or write that failed.
+    static func failure(_ path: String, _ what: String, _ unit: UInt64, _ error: Int32) -> String {
+        error == ENODATA ? "\(path) has become shorter" : "\(path): \(what) unit \(unit): \(text(error))"
     }
 
     private func check(_ unit: UInt64, _ count: Int) throws(AgentFault) {

@@ -3,11 +3,12 @@ import Glibc
 import SkeinAgent
 import SkeinText
 
-/// `skein medium` and `skein key`: what is done with a medium that hosts share.
+/// `skein agent`, `skein medium` and `skein key`: what is done with a medium that hosts share.
 @main
 struct AgentCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "skein", abstract: "Media that hosts share.", subcommands: [MediumCommand.self, KeyCommand.self])
+        commandName: "skein", abstract: "Hosts that share a medium.",
+        subcommands: [Serve.self, MediumCommand.self, KeyCommand.self])
 
     static func main() {
         do {
@@ -16,7 +17,7 @@ struct AgentCommand: ParsableCommand {
             try command.run()
         } catch let fault as AgentFault {
             complain("\(fault)")
-            Glibc.exit(1)
+            Glibc.exit(fault.status)
         } catch {
             exit(withError: error)
         }
@@ -27,12 +28,18 @@ struct AgentCommand: ParsableCommand {
         guard words.count > 2, let family = configuration.subcommands.first(where: { $0._commandName == words[1] })
         else { return }
         let names = family.configuration.subcommands.map { $0._commandName }
+        if names.isEmpty { return }
         if let unknown = unknownSubcommand(words[2], among: names) { throw ValidationError(unknown) }
     }
 }
 
 /// Writes one line for the user to standard error.
-func complain(_ message: String) {
-    let line = Array("skein: \(message)\n".utf8)
-    _ = unsafe write(STDERR_FILENO, line, line.count)
+func complain(_ message: String) { put("skein: \(message)\n", STDERR_FILENO) }
+
+/// Writes one line to standard output, for whoever waits for us.
+func announce(_ message: String) { put("\(message)\n", STDOUT_FILENO) }
+
+private func put(_ line: String, _ descriptor: Int32) {
+    let bytes = Array(line.utf8)
+    _ = unsafe write(descriptor, bytes, bytes.count)
 }

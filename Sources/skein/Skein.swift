@@ -10,7 +10,7 @@ struct SkeinCommand: ParsableCommand {
         version: Version.text,
         subcommands: [
             Run.self, List.self, Top.self, Why.self, Send.self, Receive.self, Listen.self, Connect.self, Relay.self,
-            Bench.self, Export.self, Attach.self, Detach.self, Medium.self, Key.self, Version.self,
+            Bench.self, Export.self, Attach.self, Detach.self, Agent.self, Medium.self, Key.self, Version.self,
         ])
 
     static func main() {

@@ -1,0 +1,99 @@
+import Glibc
+import SkeinConduit
+import SkeinGroup
+
+/// A local program's connection to the agent: what it is for, and what waits in it.
+final class LocalConnection {
+    enum Purpose {
+        /// Its first frame hasn't come.
+        case unknown
+        case listening(UInt16)
+        /// It waits for a filament to that port.
+        case accepting(UInt16)
+        /// It is the program's end of that filament.
+        case stream(GroupFilament)
+        /// The rest is sent, then it is closed.
+        case over
+    }
+
+    let number: UInt64
+    let descriptor: Int32
+    var purpose = Purpose.unknown
+
+    /// Whether the socket may have something to read, and room: until it says that it hasn't.
+    var mayRead = true
+    var mayWrite = true
+    /// It is in the list of those that are to be served.
+    var isListed = false
+    /// The program has closed, or died.
+    var isInputOver = false
+    /// It did so with something unread, or its socket failed.
+    var isBroken = false
+    /// The filament takes nothing at the moment.
+    var isBlocked = false
+
+    /// What was read and not taken, from `taken` on.
+    var input: [UInt8] = []
+    var taken = 0
+    /// Bytes of the body of a data frame that are still to come.
+    var dataLeft = 0
+    /// What was not sent, from `sent` on. Nothing more of the filament is read before.
+    var output: [UInt8] = []
+    var sent = 0
+    /// The program knows of the end of the other direction.
+    var hasToldEnd = false
+
+    init(_ number: UInt64, _ descriptor: Int32) {
+        self.number = number
+        self.descriptor = descriptor
+    }
+
+    deinit { close(descriptor) }
+
+    var isFlushed: Bool { sent == output.count }
+
+    /// Adds a frame to what is to be sent.
+    func say(_ frame: [UInt8]) {
+        if isFlushed {
+            output = frame
+            sent = 0
+        } else {
+            output += frame
+        }
+    }
+
+    /// Sends what waits. False where the program is gone.
+    func flush() -> Bool {
+        while mayWrite && !isFlushed {
+            let count = unsafe output.withUnsafeBytes {
+                unsafe send(descriptor, $0.baseAddress! + sent, $0.count - sent, Int32(MSG_NOSIGNAL))
+            }
+            if count >= 0 {
+                sent += count
+            } else if errno == EAGAIN {
+                mayWrite = false
+            } else if errno != EINTR {
+                return false
+            }
+        }
+        if isFlushed && !output.isEmpty {
+            output = []
+            sent = 0
+        }
+        return true
+    }
+
+    /// Reads into `room`, and returns how many bytes came. None where there is nothing now, or nothing more.
+    func receive(_ room: inout [UInt8]) -> Int {
+        while mayRead {
+            let count = unsafe room.withUnsafeMutableBytes { unsafe recv(descriptor, $0.baseAddress, $0.count, 0) }
+            if count > 0 { return count }
+            if count < 0 && errno == EINTR { continue }
+            mayRead = false
+            if count < 0 && errno == EAGAIN { break }
+            isInputOver = true
+            isBroken = count < 0
+        }
+        return 0
+    }
+}

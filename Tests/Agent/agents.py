@@ -1,0 +1,170 @@
+"""Agents for the tests, a medium for them, and a program's end of the control socket."""
+
+import contextlib
+import pathlib
+import socket
+import struct
+import tempfile
+
+from harness import WATCHDOG_SECONDS, skein
+from running import Running, host
+
+CONNECT, LISTEN, ACCEPT, READY, REFUSED, DATA, END, RESET = range(1, 9)
+HEADER = struct.Struct("<B3xI")
+LARGEST = 1 << 16
+
+
+class Medium:
+    """A medium in memory, unless another folder is named, where no other program's writes hold up its own."""
+
+    def __init__(self, folder, *options, hosts=2, timeout="600ms", size="16M", on="/dev/shm"):
+        self.scratch = tempfile.TemporaryDirectory(prefix="skein-agent-", dir=on)
+        self.path = pathlib.Path(self.scratch.name) / "medium"
+        self.key = folder / "key"
+        self.options = options
+        words = options or ("--key", self.key)
+        skein("medium", "create", self.path, "--hosts", str(hosts), "--io-timeout", timeout, "--size", size, "--group", "lab", *words)
+
+    def words(self, name):
+        return ["agent", "--host", name, "--medium", self.path, *(() if self.options else ("--key", self.key))]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.scratch.cleanup()
+
+
+class Agent(Running):
+    """`skein agent` of one host, whose runtime folder is its own."""
+
+    def __init__(self, folder, medium, name, prefix=(), **options):
+        self.folder = folder / name
+        self.folder.mkdir(exist_ok=True)
+        self.name = name
+        super().__init__(self.folder, *medium.words(name), prefix=prefix, **options)
+
+    def ready(self):
+        """Waits for its line."""
+        line = self.line("stdout")
+        assert line.startswith(f"ready lab/{self.name} "), f"{line!r}: {self.finish(None)}"
+        self.number = int(line.split()[2])
+
+    def says(self, *words):
+        """Waits for a line of its log with these words."""
+        while True:
+            line = self.line()
+            assert line.startswith("skein: "), f"it ended before it said {words}"
+            if all(word in line for word in words):
+                return line
+
+    def program(self):
+        return Program(self.folder)
+
+    def connecting(self, address):
+        """A connection that waits for the other host's program."""
+        program = self.program()
+        program.put(CONNECT, address.encode())
+        return program
+
+    @contextlib.contextmanager
+    def listening(self, port):
+        with self.program() as listener:
+            listener.put(LISTEN, struct.pack("<H", port))
+            listener.ready()
+            yield listener
+
+    def accepting(self, port):
+        """A connection that waits for a stream."""
+        program = self.program()
+        program.put(ACCEPT, struct.pack("<H", port))
+        return program
+
+    def accept(self, port):
+        """The next stream to the port, and the name of the host that it comes from."""
+        program = self.accepting(port)
+        return program, program.ready().decode()
+
+
+class Program:
+    """A connection to the control socket."""
+
+    def __init__(self, folder):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(WATCHDOG_SECONDS)
+        self.socket.connect(host(folder)["SKEIN_DIR"] + "/agent.sock")
+
+    def put(self, kind, body=b""):
+        self.socket.sendall(HEADER.pack(kind, len(body)) + body)
+
+    def send(self, data):
+        for start in range(0, len(data), LARGEST):
+            self.put(DATA, data[start:start + LARGEST])
+
+    def exactly(self, size):
+        data = bytearray()
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            if not piece:
+                raise EOFError(f"the agent has closed after {bytes(data)!r}")
+            data += piece
+        return bytes(data)
+
+    def frame(self):
+        kind, length = HEADER.unpack(self.exactly(HEADER.size))
+        return kind, self.exactly(length)
+
+    def ready(self):
+        kind, body = self.frame()
+        assert kind == READY, (kind, body)
+        return body
+
+    def error(self, expected):
+        """The frame of this kind that comes next: its error number."""
+        kind, body = self.frame()
+        assert kind == expected, (kind, body)
+        return struct.unpack("<I", body)[0]
+
+    def receive(self, size):
+        """So many bytes of the stream."""
+        data = bytearray()
+        while len(data) < size:
+            kind, body = self.frame()
+            assert kind == DATA, (kind, body)
+            data += body
+        assert len(data) == size, f"{len(data)} bytes came, not {size}"
+        return bytes(data)
+
+    def ended(self):
+        kind, body = self.frame()
+        assert kind == END, (kind, body)
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@contextlib.contextmanager
+def pair(folder, **options):
+    """A medium and two agents on it, a and b, that know each other."""
+    with Medium(folder, **options) as medium, Agent(folder, medium, "a") as a, Agent(folder, medium, "b") as b:
+        for one, other in ((a, "b"), (b, "a")):
+            one.ready()
+            one.says(f"host '{other}'", "is there")
+        yield medium, a, b
+
+
+@contextlib.contextmanager
+def stream(a, b, port):
+    """Both ends of one stream."""
+    with b.listening(port), a.connecting(f"b:{port}") as client:
+        server, name = b.accept(port)
+        with server:
+            assert name == "a"
+            client.ready()
+            yield client, server
