@@ -168,7 +168,7 @@ EXPORT := $(TEXT) $(wildcard Sources/SkeinNBD/*.swift Sources/SkeinDevice/*.swif
 $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-export)
 
-AGENT := $(TEXT) $(wildcard $(addprefix Sources/,$(addsuffix /*.swift,SkeinMedium SkeinConduit SkeinGroup SkeinSeal SkeinDevice SkeinAgent skein-agent)) Sources/CXXHash/*)
+AGENT := $(TEXT) $(wildcard $(addprefix Sources/,$(addsuffix /*.swift,SkeinMedium SkeinConduit SkeinGroup SkeinSeal SkeinDevice SkeinAgent skein-agent)) Sources/CXXHash/* Sources/CURing/*)
 
 $(LIBEXEC)/skein-agent: $(AGENT) $(SYSTEM) Package.swift
 	$(call swift_product,skein-agent)

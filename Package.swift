@@ -86,10 +86,11 @@ let package = Package(
         .target(name: "SkeinGroup", dependencies: ["SkeinConduit", "SkeinMedium"], swiftSettings: strict),
         // What touches a medium: its device, the group's key, the commands that make it and look at it, and the agent. A
         // program of its own, which `skein agent`, `skein medium` and `skein key` execute.
+        .systemLibrary(name: "CURing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
         .target(
             name: "SkeinAgent",
             dependencies: [
-                "CSystem", "SkeinConduit", "SkeinDevice", "SkeinGroup", "SkeinMedium", "SkeinSeal",
+                "CSystem", "CURing", "SkeinConduit", "SkeinDevice", "SkeinGroup", "SkeinMedium", "SkeinSeal",
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

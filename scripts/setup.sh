@@ -9,6 +9,7 @@ build="
 /usr/include/xxhash.h:libxxhash-dev
 /usr/include/gnutls/gnutls.h:libgnutls28-dev
 /usr/include/libnbd.h:libnbd-dev
+/usr/include/liburing.h:liburing-dev
 /etc/ssl/certs/ca-certificates.crt:ca-certificates
 gcc:gcc
 g++:g++

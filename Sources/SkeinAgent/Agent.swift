@@ -21,7 +21,7 @@ package final class Agent {
     private let timing: Timing
     private let log: Logger
     private let folder: HostFolder
-    private let queue: MediumQueue
+    private let queue: any MediumQueue
     private let service: LocalService
     private let health: MediumHealth
     private let signals: Int32
@@ -37,9 +37,10 @@ package final class Agent {
     private var stopDeadline: UInt64?
     private var outcome: Result<Void, AgentFault>?
 
-    /// An agent that begins to join. `signals` is a descriptor that becomes readable when it is to stop.
+    /// An agent that begins to join. `signals` is a descriptor that becomes readable when it is to stop. `usesThreads`: io_uring
+    /// is left alone even where there is one.
     package init(
-        host name: String, medium path: String, key: String?, signals: Int32, log: Logger
+        host name: String, medium path: String, key: String?, usesThreads: Bool, signals: Int32, log: Logger
     ) throws(AgentFault) {
         guard (1...Lease.nameSize).contains(name.utf8.count), !name.utf8.contains(where: { $0 <= 32 || $0 == 58 })
         else {
@@ -54,12 +55,14 @@ package final class Agent {
         seal = try medium.neededSeal()
         timing = Timing(timeoutMilliseconds: medium.superblock.timeoutMilliseconds)
         let gone = try Agent.predecessor(name, medium, folder, timing, log)
-        queue = MediumQueue(medium.device, medium.superblock.geometry)
+        let ring = usesThreads ? nil : RingQueue(medium.device)
+        queue = ring ?? ThreadQueue(medium.device, medium.superblock.geometry)
+        log.debug("reads and writes are done by \(ring == nil ? "threads" : "io_uring")")
         service = LocalService(try ControlSocket(in: folder))
         health = MediumHealth(path, timeout: timing.timeout, log)
         incarnation = .random()
         group = Agent.host(name, incarnation, gone: gone, medium, seal, timing, folder, log)
-        watcher.add(queue.bell.descriptor, Member.queue)
+        watcher.add(queue.descriptor, Member.queue)
         watcher.add(signals, Member.signals)
         watcher.add(service.descriptor, Member.programs)
     }
@@ -139,7 +142,7 @@ package final class Agent {
         return due > now ? min(due - now, 3_600_000_000_000) : 0
     }
 
-    private func take(_ ended: MediumQueue.Ended, at now: UInt64) {
+    private func take(_ ended: EndedAction, at now: UInt64) {
         underWay -= 1
         health.note(ended, at: now)
         // What an incarnation had under way when it ended is nothing to the next, which begins after it.

@@ -19,7 +19,7 @@ final class MediumHealth {
     }
 
     /// Something that was asked of the medium has ended.
-    func note(_ ended: MediumQueue.Ended, at now: UInt64) {
+    func note(_ ended: EndedAction, at now: UInt64) {
         if ended.error != 0 && !isFailing {
             log.error(
                 "\(MediumDevice.failure(path, ended.isWrite ? "writing" : "reading", ended.unit, ended.error)); it is tried again and again"

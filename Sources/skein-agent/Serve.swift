@@ -21,13 +21,16 @@ struct Serve: ParsableCommand {
     var medium: String
     @Option(help: ArgumentHelp("Where the group's key lies.", valueName: "file")) var key: String?
 
+    @Flag(help: "Read and write the medium by threads, even where the kernel has io_uring.") var threads = false
+    @Flag(help: "Tell more.") var verbose = false
+
     func run() throws {
         let signals = receiveSignals()
         raiseDescriptorLimit()
         var logger = Logger(label: "skein agent") { _ in LineLog() }
-        logger.logLevel = .info
+        logger.logLevel = verbose ? .debug : .info
         let agent = try Agent(
-            host: host ?? machineName(), medium: medium, key: key, signals: signals, log: logger)
+            host: host ?? machineName(), medium: medium, key: key, usesThreads: threads, signals: signals, log: logger)
         try agent.run { announce($0) }
     }
 

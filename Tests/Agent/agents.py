@@ -1,7 +1,10 @@
 """Agents for the tests, a medium for them, and a program's end of the control socket."""
 
+import concurrent.futures
 import contextlib
+import hashlib
 import pathlib
+import random
 import socket
 import struct
 import tempfile
@@ -17,16 +20,16 @@ LARGEST = 1 << 16
 class Medium:
     """A medium in memory, unless another folder is named, where no other program's writes hold up its own."""
 
-    def __init__(self, folder, *options, hosts=2, timeout="600ms", size="16M", on="/dev/shm"):
+    def __init__(self, folder, timeout="600ms", on="/dev/shm", isPlain=False):
         self.scratch = tempfile.TemporaryDirectory(prefix="skein-agent-", dir=on)
         self.path = pathlib.Path(self.scratch.name) / "medium"
         self.key = folder / "key"
-        self.options = options
-        words = options or ("--key", self.key)
-        skein("medium", "create", self.path, "--hosts", str(hosts), "--io-timeout", timeout, "--size", size, "--group", "lab", *words)
+        self.isPlain = isPlain
+        skein("medium", "create", self.path, "--hosts", "2", "--size", "16M", "--group", "lab", "--io-timeout", timeout,
+              *(["--plaintext"] if isPlain else ["--key", self.key]))
 
     def words(self, name):
-        return ["agent", "--host", name, "--medium", self.path, *(() if self.options else ("--key", self.key))]
+        return ["agent", "--host", name, "--medium", self.path, *([] if self.isPlain else ["--key", self.key])]
 
     def __enter__(self):
         return self
@@ -38,11 +41,12 @@ class Medium:
 class Agent(Running):
     """`skein agent` of one host, whose runtime folder is its own."""
 
-    def __init__(self, folder, medium, name, prefix=(), **options):
+    def __init__(self, folder, medium, name, *words, prefix=(), **options):
         self.folder = folder / name
         self.folder.mkdir(exist_ok=True)
         self.name = name
-        super().__init__(self.folder, *medium.words(name), prefix=prefix, **options)
+        self.log = ""
+        super().__init__(self.folder, *medium.words(name), *words, prefix=prefix, **options)
 
     def ready(self):
         """Waits for its line."""
@@ -54,7 +58,8 @@ class Agent(Running):
         """Waits for a line of its log with these words."""
         while True:
             line = self.line()
-            assert line.startswith("skein: "), f"it ended before it said {words}"
+            assert line.startswith("skein: "), f"it ended before it said {words}: {self.log}"
+            self.log += f"{line}\n"
             if all(word in line for word in words):
                 return line
 
@@ -150,9 +155,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def pair(folder, **options):
-    """A medium and two agents on it, a and b, that know each other."""
-    with Medium(folder, **options) as medium, Agent(folder, medium, "a") as a, Agent(folder, medium, "b") as b:
+def pair(folder, *words, **options):
+    """A medium and two agents on it, a and b, that know each other. The words are for a alone."""
+    with Medium(folder, **options) as medium, Agent(folder, medium, "a", *words) as a, Agent(folder, medium, "b") as b:
         for one, other in ((a, "b"), (b, "a")):
             one.ready()
             one.says(f"host '{other}'", "is there")
@@ -168,3 +173,28 @@ def stream(a, b, port):
             assert name == "a"
             client.ready()
             yield client, server
+
+
+def exchange(one, other, size):
+    """Moves so many random bytes both ways at once, up to the end, and compares them."""
+    sums = [[hashlib.blake2b(), hashlib.blake2b()] for _ in range(2)]
+
+    def send(program, sum):
+        block = random.Random(size).randbytes(1 << 20)
+        for number in range(size >> 20):
+            piece = block[number % 1000:] + block[:number % 1000]
+            sum.update(piece)
+            program.send(piece)
+        program.put(END)
+
+    def receive(program, sum):
+        while (frame := program.frame())[0] == DATA:
+            sum.update(frame[1])
+        assert frame == (END, b""), frame
+
+    work = ((send, one, sums[0][0]), (receive, other, sums[0][1]), (send, other, sums[1][0]), (receive, one, sums[1][1]))
+    with concurrent.futures.ThreadPoolExecutor(len(work)) as threads:
+        for future in [threads.submit(*words) for words in work]:
+            future.result()
+    for sent, came in sums:
+        assert sent.digest() == came.digest()

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 
-from agents import DATA, END, REFUSED, RESET, Agent, Medium, pair, stream
+from agents import DATA, END, REFUSED, RESET, Agent, Medium, exchange, pair, stream
 from harness import one_line, test
 from running import KILL, TERMINATE, needs_root
 
@@ -161,6 +161,14 @@ def _(folder):
         with stream(a, b, 7) as (client, server):
             client.put(END)
             server.ended()
+
+
+@meanwhile("threads do the work of io_uring where there is none; a medium on a disk, without encryption")
+def _(folder):
+    with pair(folder, "--threads", "--verbose", isPlain=True, on=folder, timeout="2s") as (medium, a, b):
+        with stream(a, b, 7) as (client, server):
+            exchange(client, server, 8 << 20)
+        assert "by threads" in a.log, a.log
 
 
 @test("an agent that can't begin says why in one line: no medium, a wrong key, a name that is none")

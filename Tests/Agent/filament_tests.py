@@ -1,17 +1,15 @@
 """Streams between two hosts that share nothing but a medium."""
 
 import errno
-import hashlib
 import json
 import os
-import random
 import struct
 import subprocess
 import sys
 import threading
 import time
 
-from agents import ACCEPT, CONNECT, DATA, END, HEADER, LISTEN, REFUSED, RESET, stream
+from agents import ACCEPT, CONNECT, DATA, END, HEADER, LISTEN, REFUSED, RESET, exchange, stream
 from harness import Skip, skein, test
 from running import host
 
@@ -158,42 +156,11 @@ def _(_):
             server.ready()
 
 
-def copy(client, server, size):
-    """Moves so many random bytes, and returns the checksums of what was sent and what came."""
-    block = random.Random(size).randbytes(1 << 20)
-    sent, came = hashlib.blake2b(), hashlib.blake2b()
-
-    def send():
-        for number in range(size >> 20):
-            piece = block[number % 1000:] + block[:number % 1000]
-            sent.update(piece)
-            client.send(piece)
-        client.put(END)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    while True:
-        kind, body = server.frame()
-        if kind == END:
-            break
-        assert kind == DATA, kind
-        came.update(body)
-    thread.join()
-    return sent.hexdigest(), came.hexdigest()
-
-
 @test("a large stream comes as it was sent, both ways at once")
 def _(_):
     a, b, port = agents()
     with stream(a, b, port) as (client, server):
-        found = {}
-        back = threading.Thread(target=lambda: found.update(back=copy(server, client, 64 << 20)))
-        # Each end reads in one thread and writes in another.
-        back.start()
-        found["forth"] = copy(client, server, 64 << 20)
-        back.join()
-        for sent, came in found.values():
-            assert sent == came
+        exchange(client, server, 64 << 20)
 
 
 @test("a slow reader holds up its own stream alone; pings beside a bulk stream go on")

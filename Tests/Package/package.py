@@ -86,7 +86,7 @@ def _(folder):
 def _(folder):
     depends = output("dpkg-deb", "--field", Made.package, "Depends")
     names = re.findall(r"([a-z0-9.+-]+) ?(?:\(|,|$)", depends.strip())
-    assert "libc6" in names and "libxxhash0" in names and "libgnutls30" in names and "libnbd0" in names and "skein" not in names, depends
+    assert "libc6" in names and "libxxhash0" in names and "libgnutls30" in names and "libnbd0" in names and "liburing2" in names and "skein" not in names, depends
     # What the demo moves its file with.
     Made.system = bare_system([*names, "curl", "python3"])
     Made.before = Made.system.files()

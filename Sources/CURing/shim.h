@@ -1,0 +1,2 @@
+/* The system's own header: a module map has no search path. */
+#include <liburing.h>
