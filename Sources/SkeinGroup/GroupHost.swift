@@ -38,9 +38,6 @@ package struct GroupHost: ~Copyable {
     /// Whether the host has its place among the others, as far as is known.
     package private(set) var isMember = false
 
-    /// Whether this incarnation may still report outcomes.
-    package func holds(at now: UInt64) -> Bool { medium.holds(at: now) }
-
     /// When `advance` has something to do, if nothing else happens before.
     package var deadline: UInt64? {
         guard let credit = links.creditDue else { return medium.deadline }
@@ -158,6 +155,7 @@ package struct GroupHost: ~Copyable {
 
     private mutating func take(_ payload: [UInt8], from host: Int) {
         guard let link = links.all[host] else { preconditionFailure("payloads come from who lives") }
+        if link.conduit.hasEnded { return }
         do throws(ConduitFault) {
             try unsafe link.conduit.take(payload.span.bytes)
             collect(host)

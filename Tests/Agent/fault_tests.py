@@ -1,5 +1,6 @@
 """What becomes of agents, and of the streams over them, when something fails."""
 
+import concurrent.futures
 import contextlib
 import errno
 import resource
@@ -12,6 +13,9 @@ import traceback
 from agents import DATA, END, REFUSED, RESET, Agent, Medium, exchange, pair, stream
 from harness import one_line, test
 from running import KILL, TERMINATE, needs_root
+
+# Where the rings of a medium for two hosts begin (docs/MEDIUM.md).
+DATA_UNIT = 512 + 2 + 4 + 2 * 144
 
 # Tests that mostly wait: they run beside the others, each in a thread of its own.
 waiting = []
@@ -111,11 +115,20 @@ def _(folder):
                 assert accepted.receive(5) == b"after"
 
 
-@meanwhile("while its medium can't be written a host ends its streams; it joins again when it can")
+@meanwhile("a stream loses nothing while writes fail; a host that can write no more ends its streams, and joins again when it can")
 def _(folder):
     with pair(folder) as (medium, a, b):
         with stream(a, b, 7) as (client, server):
             limits = resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE)
+            # Its lease and rows can be written, its rings can't: streams wait, and lose nothing.
+            with concurrent.futures.ThreadPoolExecutor() as threads, b.listening(8), a.connecting("b:8") as one:
+                other, _ = b.accept(8)
+                one.ready()
+                resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, (DATA_UNIT * 4096, limits[1]))
+                moving = threads.submit(exchange, one, other, 8 << 20)
+                b.says("writing unit", "File too large", "tried again")
+                resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, limits)
+                moving.result()
             resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
             b.says("writing unit", "File too large", "tried again")
             b.says("could not be written and read for 2400 ms", "joins anew")
