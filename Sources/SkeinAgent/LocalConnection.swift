@@ -64,23 +64,40 @@ final class LocalConnection {
 
     /// Sends what waits. False where the program is gone.
     func flush() -> Bool {
-        while mayWrite && !isFlushed {
-            let count = unsafe output.withUnsafeBytes {
-                unsafe send(descriptor, $0.baseAddress! + sent, $0.count - sent, Int32(MSG_NOSIGNAL))
-            }
-            if count >= 0 {
-                sent += count
-            } else if errno == EAGAIN {
-                mayWrite = false
-            } else if errno != EINTR {
-                return false
-            }
-        }
-        if isFlushed && !output.isEmpty {
+        if isFlushed { return true }
+        guard let count = transmit(output, sent..<output.count) else { return false }
+        sent += count
+        if isFlushed {
             output = []
             sent = 0
         }
         return true
+    }
+
+    /// Sends the first `count` bytes of `room`, where nothing waits. What the socket doesn't take is kept. False where the program is gone.
+    func send(_ room: [UInt8], count: Int) -> Bool {
+        guard let done = transmit(room, 0..<count) else { return false }
+        if done < count { say(Array(room[done..<count])) }
+        return true
+    }
+
+    /// Sends as much as the socket takes, and returns how many bytes that was; nil where the program is gone.
+    private func transmit(_ bytes: [UInt8], _ range: Range<Int>) -> Int? {
+        var done = 0
+        while mayWrite && done < range.count {
+            let count = unsafe bytes.withUnsafeBytes {
+                unsafe Glibc.send(
+                    descriptor, $0.baseAddress! + range.lowerBound + done, range.count - done, Int32(MSG_NOSIGNAL))
+            }
+            if count >= 0 {
+                done += count
+            } else if errno == EAGAIN {
+                mayWrite = false
+            } else if errno != EINTR {
+                return nil
+            }
+        }
+        return done
     }
 
     /// Reads into `room`, and returns how many bytes came. None where there is nothing now, or nothing more.

@@ -116,7 +116,8 @@ final class LocalService {
             guard connection.flush() else { return drop(connection, &group) }
             let before = moved
             moved += takeInput(of: connection, &group)
-            moved += readFilament(of: connection, &group)
+            guard let count = readFilament(of: connection, &group) else { return drop(connection, &group) }
+            moved += count
             if moved == before { break }
         }
         if case .over = connection.purpose, connection.isFlushed { return drop(connection, &group) }
@@ -238,15 +239,15 @@ final class LocalService {
 
     // MARK: To the program
 
-    /// Sends what the filament has, as far as the program takes it. Returns how many bytes.
-    private func readFilament(of connection: LocalConnection, _ group: inout GroupHost) -> Int {
+    /// Sends what the filament has, as far as the program takes it. Returns how many bytes; nil where the program is gone.
+    private func readFilament(of connection: LocalConnection, _ group: inout GroupHost) -> Int? {
         guard case .stream(let filament) = connection.purpose, connection.mayWrite, connection.isFlushed else {
             return 0
         }
         let count = LocalService.read(filament, &group, into: &outputRoom)
         if count > 0 {
             for (index, byte) in LocalFrameHeader.bytes(.data, length: count).enumerated() { outputRoom[index] = byte }
-            connection.say(Array(outputRoom[..<(LocalFrameHeader.size + count)]))
+            guard connection.send(outputRoom, count: LocalFrameHeader.size + count) else { return nil }
         }
         let isAtEnd = try? group.with(filament) { conduit, number throws(FilamentFault) in
             try conduit.isAtEnd(number)
