@@ -91,6 +91,33 @@ def few():
     expect(os.open("/dev/null", os.O_RDONLY) < 40, True, "what was used for the client is free again")
 
 
+@case("clients that wait while a server's limit is lowered below all its numbers are served once it is raised")
+def lowered_meanwhile():
+    listener = listen()
+    clients = [socket.create_connection(listener.getsockname(), timeout=WATCHDOG) for _ in range(6)]
+    for client in clients:
+        client.sendall(b"there")
+    servers = []
+    for limit, free, least in ((3, 0, 0), (20, 6, 1), (100, 6, 6)):
+        limit_descriptors(limit)
+        taken = leave_free(free)
+        while len(servers) < len(clients):
+            wait_for(listener)
+            try:
+                servers.append(listener.accept())
+            except OSError as error:
+                expect(error.errno, errno.EMFILE)
+                break
+        expect(least <= len(servers) <= free, True, f"{len(servers)} served with a limit of {limit}")
+        for number in taken:
+            os.close(number)
+    expect([peer for _, peer in servers], [client.getsockname() for client in clients])
+    for client, (server, _) in zip(clients, servers):
+        limit_waits(server)
+        expect(exactly(server, 5), b"there")
+        echoes(client, server)
+
+
 def client_of_many(address, rounds):
     """Makes twenty connections at a time. Ends with the number of those that were lost."""
     lost = 0

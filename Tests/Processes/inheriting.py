@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 from cases import WATCHDOG, case, expect, pair
 
@@ -238,3 +239,36 @@ def daemon_on_null():
     expect(rest(client), b"")
     expect(os.read(reader, 99), b"end")
     ends(child)
+
+
+SAY_TYPE = r"""
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef GO
+__asm__(".section .note.go.buildid, \"a\", %note\n.long 4, 4, 4\n.asciz \"Go\"\n.byte 0\n.long 0\n.previous");
+#endif
+int main(void) {
+    char word[6];
+    int type = 0;
+    socklen_t length = sizeof type;
+    if (read(0, word, sizeof word) != sizeof word) return 1;
+    if (syscall(SYS_getsockopt, 0, SOL_SOCKET, SO_TYPE, &type, &length) != 0) return 2;
+    word[5] = type == SOCK_SEQPACKET ? 'm' : type == SOCK_STREAM ? 's' : '?';
+    return write(1, word, sizeof word) != sizeof word;
+}
+"""
+
+
+@case("a program whose note says that it is Go's stays with the relay's stream; another takes the end")
+def go():
+    with tempfile.TemporaryDirectory() as folder:
+        for defines, answer in (("-UGO", b"therem"), ("-DGO", b"theres")):
+            program = f"{folder}/{answer.decode()}"
+            subprocess.run(["gcc", defines, "-x", "c", "-", "-o", program], input=SAY_TYPE, text=True, check=True)
+            client, server = pair()
+            child = subprocess.Popen([program], stdin=server, stdout=server)
+            server.close()
+            client.sendall(b"there?")
+            expect(rest(client), answer)
+            expect(child.wait(WATCHDOG), 0)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory, not_here
+from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory, not_here, pair
+from past_hooks import SYSCALL, WRITE
 
 
 def limit_descriptors(soft):
@@ -58,6 +59,23 @@ def lowered():
         expect(in_memory(late[0]), False, "over memory")
         echoes(*late)
     echoes(client, server)
+
+
+@case("a program that allows itself no more descriptors reaches its peer also by direct system calls")
+def no_more():
+    client, server = pair()
+    child = os.fork()
+    if child == 0:
+        client.close()
+        limit_descriptors(1)
+        number = server.fileno()
+        written = SYSCALL(WRITE, number, b"there", 5)
+        os._exit(0 if written == 5 and os.read(number, 4) == b"back" else 1)
+    server.close()
+    expect(exactly(client, 5), b"there")
+    client.sendall(b"back")
+    expect(client.recv(1), b"")
+    expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
 
 
 @case("more than a thousand connections work under epoll and poll, their numbers far above 1024")
