@@ -25,13 +25,7 @@ import CSystem
 }
 
 private func adoptIfListening(_ descriptor: Int32) {
-    guard unsafe rules.enabled else { return }
-    var listening: Int32 = 0
-    var length: UInt32 = 4
-    if unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0 && listening != 0
-    {
-        adoptListener(descriptor, 128)
-    }
+    if unsafe rules.enabled && isListening(descriptor) { adoptListener(descriptor, 128) }
 }
 
 private func accept(
@@ -51,8 +45,8 @@ private func accept(
         }
         if unsafe socket.pointee.hidden < 0 {
             // A wait may have been woken by nothing but the end of the hidden one.
-            if unsafe socket.pointee.promised == sk_thread_id() && !socket.pointee.nonBlocking
-                && !isReadable(descriptor)
+            if unsafe socket.pointee.promised == sk_thread_id() && !isReadable(descriptor)
+                && listenerFlags(descriptor) & Int(Flag.nonBlock) == 0
             {
                 unsafe socket.pointee.promised = 0
                 return -Int(ECONNABORTED)
@@ -76,7 +70,9 @@ private func accept(
             if unsafe attempt == 1 || socket.pointee.streak & 7 == 7 { unsafe socket.pointee.turn.toggle() }
             return result
         }
-        if unsafe socket.pointee.nonBlocking { return -Int(EAGAIN) }
+        let flags = listenerFlags(descriptor)
+        if flags < 0 { return flags }
+        if flags & Int(Flag.nonBlock) != 0 { return -Int(EAGAIN) }
         if unsafe socket.pointee.promised == sk_thread_id() {
             // A client's hello comes a moment after its connection.
             let now = sk_now()
@@ -189,6 +185,24 @@ private func isReadable(_ descriptor: Int32) -> Bool {
     return unsafe sk_ppoll(&item, 1, &now, nil) > 0
 }
 
+/// Whether the hidden listener of a TCP listener has been shut, in this process or in another that holds it.
+func noticeShutHidden(_ socket: UnsafeMutablePointer<StreamSocket>) -> Bool {
+    if unsafe socket.pointee.hiddenIsShut { return true }
+    var item = unsafe pollfd(fd: socket.pointee.hidden, events: 0, revents: 0)
+    var now = timespec(tv_sec: 0, tv_nsec: 0)
+    guard unsafe sk_ppoll(&item, 1, &now, nil) > 0, item.revents & Int16(POLLHUP) != 0 else { return false }
+    unsafe socket.pointee.hiddenIsShut = true
+    return true
+}
+
+/// Whether the kernel's listener still is one: shutdown ends that in every process that holds it.
+func isListening(_ descriptor: Int32) -> Bool {
+    var listening: Int32 = 0
+    var length: UInt32 = 4
+    return unsafe sk_getsockopt(descriptor, SOL_SOCKET, 30 /* SO_ACCEPTCONN */, &listening, &length) == 0
+        && listening != 0
+}
+
 /// The listener is to be TCP's alone, in every process that holds it; who has connected already is still accepted.
 func beginLeaving(_ socket: UnsafeMutablePointer<StreamSocket>, for reason: Reason) {
     unsafe socket.pointee.leavesFor = reason
@@ -209,7 +223,7 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Rea
     for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
         visible = Int32(number)
         unsafe setEntry(visible, socket, .stream)
-        unsafe showOwnBlocking(visible, socket)
+        giveBackListenerFlags(visible)
     }
     unsafe recordListener(visible, socket, socket.pointee.bound4or6, reason ?? socket.pointee.leavesFor)
 }

@@ -170,6 +170,12 @@ func knownEndpoint(_ descriptor: Int32) -> Endpoint? { endpoint(of: entry(descri
     return unsafe UnsafeMutablePointer(bitPattern: word & ~Kind.bits)
 }
 
+/// A listener that accepts from memory.
+@inline(__always) func listeningSocket(_ descriptor: Int32) -> UnsafeMutablePointer<StreamSocket>? {
+    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 else { return nil }
+    return unsafe socket
+}
+
 @inline(__always) func epollSet(_ descriptor: Int32) -> UnsafeMutablePointer<EpollSet>? {
     let word = entry(descriptor)
     guard word & Kind.bits == Kind.epoll.rawValue else { return nil }
@@ -225,8 +231,6 @@ struct StreamSocket {
     var bound = false
     /// The program wants signals for it: it has an owner, or O_ASYNC.
     var signals = false
-    /// The program's own view of O_NONBLOCK of a listener (the real one never blocks).
-    var nonBlocking = false
     var receiveTimeout: UInt64 = 0
     var sendTimeout: UInt64 = 0
     /// Bit per `Option` that the program has set, and the values.

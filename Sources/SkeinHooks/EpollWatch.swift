@@ -234,8 +234,10 @@ extension EpollSet {
             guard index < limit else { continue }
             let member = unsafe members![index]
             if member.kind == .hidden {
-                let shown = bits & ~(pollOut | pollHangUp)
                 let visible = Int32(truncatingIfNeeded: member.seenTail)
+                // A listener that was shut down is what the kernel says of it.
+                let isOver = bits & pollHangUp != 0 && !isListening(visible)
+                let shown = isOver ? 0 : bits & (pollIn | pollInNormal)
                 if shown != 0, let socket = unsafe streamSocket(visible) {
                     unsafe socket.pointee.promised = sk_thread_id()
                     if unsafe bits & pollHangUp != 0 && member.descriptor == socket.pointee.hidden {

@@ -53,7 +53,7 @@ func withHeirs(
             list.append(decimal: UInt64(there))
             list.append(":")
             unsafe list.append(decimal: UInt64(socket.pointee.hidden))
-            unsafe list.append(socket.pointee.nonBlocking ? "n," : "b,")
+            list.append(",")
         } else {
             unsafe leaveToTCP(descriptor, socket)
         }
@@ -94,13 +94,7 @@ private func withEnvironment(
 /// The listener goes where the header isn't: whoever holds its hidden one is told by its end.
 func leaveToTCP(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
     _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
-    unsafe showOwnBlocking(descriptor, socket)
-}
-
-/// The program's own choice between blocking and not, which a listener with a hidden one only pretends.
-func showOwnBlocking(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
-    if unsafe socket.pointee.nonBlocking { return }
-    _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) & ~Int(Flag.nonBlock))
+    giveBackListenerFlags(descriptor)
 }
 
 /// At the start of a program: takes over what SKEIN_LISTENERS lists.
@@ -119,15 +113,14 @@ func adoptHeirs() {
         guard unsafe place.pointee == 58 /* : */ else { break }
         unsafe place += 1
         let hidden = number()
-        let nonBlocking = unsafe place.pointee == 110 /* n */
-        guard unsafe nonBlocking || place.pointee == 98 /* b */, unsafe place[1] == 44 /* , */ else { break }
-        unsafe place += 2
-        adoptHeir(visible, hidden, nonBlocking)
+        guard unsafe place.pointee == 44 /* , */ else { break }
+        unsafe place += 1
+        adoptHeir(visible, hidden)
     }
     unsafe sk_environment_remove("SKEIN_LISTENERS")
 }
 
-private func adoptHeir(_ visible: Int32, _ hidden: Int32, _ nonBlocking: Bool) {
+private func adoptHeir(_ visible: Int32, _ hidden: Int32) {
     // Another number of a listener that is here already.
     for number in 0..<programEnd {
         guard let socket = unsafe streamSocket(Int32(number)), unsafe socket.pointee.hidden == hidden else { continue }
@@ -141,10 +134,9 @@ private func adoptHeir(_ visible: Int32, _ hidden: Int32, _ nonBlocking: Bool) {
     guard unsafe rules.allows(bound), let socket = unsafe makeStreamSocket(family: Int32(bound.family)) else {
         _ = sk_shutdown(hidden, 2)
         _ = sk_close(hidden)
-        if !nonBlocking { _ = sk_fcntl(visible, F_SETFL, sk_fcntl(visible, F_GETFL, 0) & ~Int(Flag.nonBlock)) }
+        giveBackListenerFlags(visible)
         return
     }
-    unsafe socket.pointee.nonBlocking = nonBlocking
     unsafe beginTranslating(visible, socket, hidden, bound)
 }
 

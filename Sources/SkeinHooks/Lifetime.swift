@@ -259,23 +259,18 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
     if kind(entry(descriptor)) == .hidden { return -Int(EBADF) }
     // What is set is the connection's, not that of a stream that stands for it.
     if command == F_SETFL || asksForSignals(command, argument) { _ = used(descriptor) }
-    let result = sk_fcntl(descriptor, command, argument)
+    let listener = unsafe listeningSocket(descriptor)
+    let result =
+        unsafe command == F_SETFL && translates(listener)
+        ? setListenerFlags(descriptor, argument) : sk_fcntl(descriptor, command, argument)
     if result < 0 { return result }
     switch command {
     case F_DUPFD, 1030 /* F_DUPFD_CLOEXEC */: duplicated(descriptor, Int32(result))
     case F_SETFL:
         endpoint(descriptor)?.setSignals(argument & Int(Flag.async) != 0)
         setNonBlocking(descriptor, argument & Int(Flag.nonBlock) != 0)
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
-            _ = sk_fcntl(descriptor, F_SETFL, argument | Int(Flag.nonBlock))
-            if unsafe socket.pointee.signals { unsafe copySignals(descriptor, socket) }
-        }
-    case F_GETFL:
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0,
-            unsafe !socket.pointee.nonBlocking
-        {
-            return result & ~Int(Flag.nonBlock)
-        }
+        if let listener = unsafe listener, unsafe listener.pointee.signals { unsafe copySignals(descriptor, listener) }
+    case F_GETFL: if unsafe listener != nil { return programFlags(result) }
     default: break
     }
     if asksForSignals(command, argument) { followSignals(descriptor) }
@@ -298,12 +293,15 @@ extension Endpoint {
     }
 }
 
+/// Whether a listener has two queues still. Otherwise its flags are the kernel's own again.
+private func translates(_ listener: UnsafeMutablePointer<StreamSocket>?) -> Bool {
+    guard let listener = unsafe listener else { return false }
+    return unsafe listener.pointee.isSTP || !noticeShutHidden(listener)
+}
+
 private func setNonBlocking(_ descriptor: Int32, _ on: Bool) {
-    if let end = endpoint(descriptor) {
-        if on { end.set(EndFlag.nonBlocking) } else { end.clear(EndFlag.nonBlocking) }
-    } else if let socket = unsafe streamSocket(descriptor) {
-        unsafe socket.pointee.nonBlocking = on
-    }
+    guard let end = endpoint(descriptor) else { return }
+    if on { end.set(EndFlag.nonBlocking) } else { end.clear(EndFlag.nonBlocking) }
 }
 
 @c(ioctl) public func hookIoctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutableRawPointer?) -> Int32 {
@@ -316,9 +314,9 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
     if number == 0x5421 || number == 0x5452 || number == 0x8901 || number == 0x8902 { _ = used(descriptor) }
     if number == 0x5421 /* FIONBIO */, let argument = unsafe argument {
         let on = unsafe argument.loadUnaligned(as: Int32.self) != 0
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
-            unsafe socket.pointee.nonBlocking = on
-            return 0
+        if unsafe translates(listeningSocket(descriptor)) {
+            let flags = listenerFlags(descriptor) & ~Int(Flag.nonBlock)
+            return setListenerFlags(descriptor, on ? flags | Int(Flag.nonBlock) : flags)
         }
         let result = unsafe sk_ioctl(descriptor, number, argument)
         if result == 0 { setNonBlocking(descriptor, on) }

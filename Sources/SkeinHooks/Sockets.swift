@@ -44,7 +44,6 @@ func adoptListener(_ descriptor: Int32, _ backlog: Int32) {
     length = 4
     guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 3 /* SO_TYPE */, &type, &length) == 0, type == 1 else { return }
     guard let socket = unsafe makeStreamSocket(family: family) else { return }
-    unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
     unsafe setEntry(descriptor, socket, .stream)
     unsafe beginListening(descriptor, socket, backlog)
 }
@@ -73,7 +72,6 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
         _ = sk_close(hidden)
         return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
-    unsafe socket.pointee.nonBlocking = sk_fcntl(descriptor, F_GETFL, 0) & Int(Flag.nonBlock) != 0
     unsafe beginTranslating(descriptor, socket, hidden, bound)
 }
 
@@ -85,8 +83,7 @@ func beginTranslating(
         unsafe process.pools.keepReserve()
         _ = unsafe process.spares.keep(lending: false)
     }
-    // Accept must never block in the kernel on one queue while the other has a connection.
-    _ = sk_fcntl(descriptor, F_SETFL, sk_fcntl(descriptor, F_GETFL, 0) | Int(Flag.nonBlock))
+    _ = setListenerFlags(descriptor, listenerFlags(descriptor))
     unsafe socket.pointee.hidden = hidden
     unsafe socket.pointee.bound4or6 = bound
     unsafe copySignals(descriptor, socket)
@@ -106,7 +103,10 @@ func beginTranslating(
         return Int32(finish(connectAgain(end)))
     }
     guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
-        return unsafe real.connect!(descriptor, address, length)
+        let result = unsafe real.connect!(descriptor, address, length)
+        // To AF_UNSPEC, which ends a listener.
+        if result == 0, let socket = unsafe listeningSocket(descriptor) { unsafe shutHidden(socket) }
+        return result
     }
     let savedErrno = sk_errno()
     let target = unsafe Address(address, length: length)
@@ -243,8 +243,9 @@ func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket
     unsafe end.setRings(socket.pointee.stp.settings)
 }
 
-/// Who waits in its queue is reset, as by TCP.
-private func shutHidden(_ hidden: Int32) {
+/// The listener was shut down. Who waits in its queue is reset, as by TCP.
+private func shutHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
+    let hidden = unsafe socket.pointee.hidden
     _ = sk_shutdown(hidden, 2)
     while true {
         let waiting = arrive {
@@ -259,10 +260,9 @@ private func shutHidden(_ hidden: Int32) {
 
 @c(shutdown) public func hookShutdown(_ descriptor: Int32, _ how: Int32) -> Int32 {
     guard let end = endpoint(descriptor) else {
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 && how != 1 {
-            shutHidden(unsafe socket.pointee.hidden)
-        }
-        return real.shutdown!(descriptor, how)
+        let result = real.shutdown!(descriptor, how)
+        if result == 0 && how != 1, let socket = unsafe listeningSocket(descriptor) { unsafe shutHidden(socket) }
+        return result
     }
     return Int32(finish(end.shutDown(descriptor, how: how)))
 }

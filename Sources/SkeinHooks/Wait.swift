@@ -281,8 +281,10 @@ private func merge(
         {
             if unsafe socket.pointee.isSTP { continue }
             unsafe socket.pointee.hiddenIsShut = true
+            // A listener that was shut down is what the kernel says of it.
+            if unsafe !isListening(items[owner].fd) { continue }
         }
-        let said = unsafe work.kernel[extra].revents & ~Int16(POLLHUP | POLLERR | POLLOUT)
+        let said = unsafe work.kernel[extra].revents & Int16(pollIn | pollInNormal)
         if unsafe said != 0 && items[owner].revents == 0 {
             unsafe streamSocket(items[owner].fd)?.pointee.promised = sk_thread_id()
         }

@@ -19,7 +19,6 @@ private let seqPacket: Int32 = 5
         return fail(ENOMEM, .memory)
     }
     unsafe socket.pointee.isSTP = true
-    unsafe socket.pointee.nonBlocking = flags & Flag.nonBlock != 0
     unsafe recordSTP(descriptor, socket, SocketTable.State.unconnected)
     unsafe setEntry(descriptor, socket, .stream)
     return succeed(descriptor)
@@ -133,9 +132,7 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     // The copy stands where a TCP listener's hidden one does: waits and accept are the same then.
     let hidden = hiddenCopy(of: descriptor)
     guard hidden >= 0 else { return Int(hidden) }
-    let flags = sk_fcntl(descriptor, F_GETFL, 0)
-    unsafe socket.pointee.nonBlocking = flags & Int(Flag.nonBlock) != 0
-    _ = sk_fcntl(descriptor, F_SETFL, flags | Int(Flag.nonBlock))
+    _ = setListenerFlags(descriptor, listenerFlags(descriptor))
     unsafe socket.pointee.hidden = hidden
     unsafe socket.pointee.bound4or6 = unsafe Address(stpPort: socket.pointee.stp.port)
     setEntry(hidden, nil, .hidden)

@@ -193,6 +193,56 @@ enum ListenCases {
             try expect(client.read(), .failed(ECONNRESET))
             try expect(face.stream(family).connect(listener.address), .failed(ECONNREFUSED))
         }
+        + [Shut.read, .both].flatMap { how in
+            eachFamily(
+                "a listener that was shut down (\(how)) says HUP and OUT, in all who hold it, and accepts nobody"
+            ) {
+                face, family in
+                let listener = try face.listener(family)
+                let all: Events = [
+                    .readable, .writable, .priority, .peerHalfClosed, .readNormal, .readBand, .writeNormal, .writeBand,
+                ]
+                let over: Events = [.writable, .writeNormal, .hangup]
+                let set = try EpollSet(face)
+                try expect(set.add(listener.sock, [.readable, .writable, .peerHalfClosed]), 0)
+                func isOver() throws {
+                    try expect(listener.sock.poll(all), over)
+                    try expect(select(listener.sock, [.read, .write, .exceptional]).ready, [.read, .write])
+                    try expect(Outcome(face.accept(listener.sock.fd, nil, nil)), .failed(EINVAL))
+                    try expect(listener.sock.poll(all), over)
+                }
+                let child = Child { turns in
+                    try turns.takeTurn()
+                    try isOver()
+                }
+                let client = try listener.connect()
+                try expect(listener.sock.poll(.readable, milliseconds: 5000), .readable)
+                try expect(listener.sock.shutdown(how), 0)
+                try expect(set.wait(), [Ready(events: [.writable, .hangup], data: 0)])
+                try isOver()
+                child.signal()
+                try child.join()
+                try expect(client.read(), .failed(ECONNRESET))
+                try expect(face.stream(family).connect(listener.address), .failed(ECONNREFUSED))
+            }
+        }.holding(for: [.tcp], "an STP listener can't be shut down")
+        + eachFamily("a listener that was shut down for writing accepts as before") { face, family in
+            let listener = try face.listener(family)
+            try expect(listener.sock.shutdown(.write), 0)
+            try expect(listener.sock.poll([.readable, .writable]), [])
+            let client = try listener.connect()
+            try expect(listener.accept().write("x"), 1)
+            try expect(client.read(), "x")
+        }.holding(for: [.tcp], "an STP listener can't be shut down")
+        + eachFamily("a listener that is connected to AF_UNSPEC ends, and resets who waits in its queue") {
+            face, family in
+            let listener = try face.listener(family)
+            let client = try listener.connect()
+            try expect(listener.sock.connect(Address(bytes: [UInt8](repeating: 0, count: 16))), 0)
+            try expect(Outcome(face.accept(listener.sock.fd, nil, nil)), .failed(EINVAL))
+            try expect(client.read(), .failed(ECONNRESET))
+            try expect(face.stream(family).connect(listener.address), .failed(ECONNREFUSED))
+        }.holding(for: [.tcp], "STP has no such call")
         + eachFamily("closing a listener leaves accepted connections alone") { face, family in
             let pair = try Pair(face, family)
             try expect(pair.client.write("x"), 1)

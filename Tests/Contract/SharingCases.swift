@@ -150,6 +150,39 @@ enum SharingCases {
             try child.join()
             try expect(first.read(), .failed(EAGAIN))
         }
+        + eachFamily("O_NONBLOCK of a listener is one for all processes that hold it, however it is set") {
+            face, family in
+            let listener = try face.listener(family)
+            let none = Outcome.failed(EAGAIN)
+            func accept() -> Outcome { Outcome(face.accept(listener.sock.fd, nil, nil)) }
+            func isNonBlocking() throws -> Bool {
+                try Outcome(face.fcntl(listener.sock.fd, F_GETFL, 0)).value & Int(O_NONBLOCK) != 0
+            }
+            let child = Child { turns in
+                try turns.takeTurn()
+                try expect(isNonBlocking(), true)
+                try expect(accept(), none)
+                try listener.sock.setNonBlocking(false)
+                turns.signal()
+                try turns.takeTurn()
+                var on: Int32 = 1
+                try expect(Outcome(face.ioctl(listener.sock.fd, UInt(FIONBIO), &on)), 0)
+            }
+            try expect(isNonBlocking(), false)
+            try listener.sock.setNonBlocking()
+            child.signal()
+            try child.takeTurn()
+            try expect(isNonBlocking(), false)
+            let worker = Worker { try listener.accept().readFully(1) }
+            worker.waitUntilAsleep()
+            let client = try listener.connect()
+            try expect(client.write("x"), 1)
+            try expect(worker.join(), "x")
+            child.signal()
+            try child.join()
+            try expect(isNonBlocking(), true)
+            try expect(accept(), none)
+        }
         + paired("two processes reading one socket get each byte once") { first, second in
             let pipe = Pipe()
             let children = (0..<2).map { _ in

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory
 from hellos import SlowClient
@@ -185,6 +186,44 @@ def queued():
             server, peer = listener.accept()
             expect(peer, client.getsockname())
             echoes(client, server)
+
+
+@case("a listener blocks or not as its last setting says, also when another holder goes on with it without the header")
+def left():
+    for blocking in (False, True):
+        listener = socket.create_server(("127.0.0.1", 0))
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(reader, 1)
+            os.set_inheritable(listener.fileno(), True)
+            os.execve("/bin/sleep", ["sleep", str(WATCHDOG)], {})
+        try:
+            listener.setblocking(blocking)
+            os.write(writer, b"x")
+            while Path(f"/proc/{child}/comm").read_text() != "sleep\n":
+                time.sleep(0.01)
+            if not blocking:
+                try:
+                    raise AssertionError(listener.accept())
+                except BlockingIOError:
+                    pass
+            clients = []
+            connecting = threading.Timer(0.1, lambda: clients.append(socket.create_connection(listener.getsockname())))
+            connecting.start()
+            server = None
+            while not server:
+                try:
+                    server, _ = listener.accept()
+                except BlockingIOError:
+                    expect(blocking, False)
+                    select.select([listener], [], [], WATCHDOG)
+            connecting.join()
+            expect(in_memory(server), False, "over memory")
+            echoes(clients[0], server)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 @case("who waits in a listener's queue is reset when it is shut down, and SHUT_WR means nothing to a listener")
