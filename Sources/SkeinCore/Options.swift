@@ -2,6 +2,8 @@
 package enum Option: Int {
     case noDelay, keepAlive, reuseAddress, lingerOn, lingerSeconds, receiveBuffer, sendBuffer
     case keepIdle, keepInterval, keepCount, oobInline, receiveLowWater, cork, userTimeout
+
+    package static let count = 14
 }
 
 extension Endpoint {
@@ -32,6 +34,10 @@ package struct OtherOptions {
         names[count] = name
         values[count] = value
         count += 1
+    }
+
+    package func forEach(_ body: (_ level: Int32, _ name: Int32, _ value: Int32) -> Void) {
+        for index in 0..<count { body(levels[index], names[index], values[index]) }
     }
 
     package func value(_ level: Int32, _ name: Int32) -> Int32? {

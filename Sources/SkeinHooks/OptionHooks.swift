@@ -3,34 +3,52 @@ import CSystem
 // Socket options: an endpoint answers for TCP; a TCP socket passes them on and remembers what it must
 // carry over to the endpoint that it may become.
 
-/// Which of our options a level and name stand for.
+/// The level and name of each of our options; nil for the two halves of SO_LINGER.
+func optionName(_ option: Option) -> (level: Int32, name: Int32)? {
+    switch option {
+    case .noDelay: (6, 1)
+    case .cork: (6, 3)
+    case .keepIdle: (6, 4)
+    case .keepInterval: (6, 5)
+    case .keepCount: (6, 6)
+    case .userTimeout: (6, 18)
+    case .reuseAddress: (1, 2)
+    case .sendBuffer: (1, 7)
+    case .receiveBuffer: (1, 8)
+    case .keepAlive: (1, 9)
+    case .oobInline: (1, 10)
+    case .receiveLowWater: (1, 18)
+    case .lingerOn, .lingerSeconds: nil
+    }
+}
+
 private func ourOption(_ level: Int32, _ name: Int32) -> Option? {
-    switch (level, name) {
-    case (6, 1): .noDelay
-    case (6, 3): .cork
-    case (6, 4): .keepIdle
-    case (6, 5): .keepInterval
-    case (6, 6): .keepCount
-    case (6, 18): .userTimeout
-    case (1, 2): .reuseAddress
-    case (1, 7): .sendBuffer
-    case (1, 8): .receiveBuffer
-    case (1, 9): .keepAlive
-    case (1, 10): .oobInline
-    case (1, 18): .receiveLowWater
-    default: nil
+    for index in 0..<Option.count {
+        let option = Option(rawValue: index)!
+        if let known = optionName(option), known.level == level && known.name == name { return option }
+    }
+    return nil
+}
+
+/// What a TCP socket of Linux says of an option that nobody has set.
+func usualValue(of option: Option) -> Int32 {
+    switch option {
+    case .sendBuffer: 2_626_560
+    case .receiveBuffer: 131_072
+    case .keepIdle: 7200
+    case .keepInterval: 75
+    case .keepCount: 9
+    case .receiveLowWater: 1
+    default: 0
     }
 }
 
 extension Endpoint {
-    /// What a TCP socket of Linux says of options that nobody has set.
     func setDefaultOptions() {
-        setOption(.sendBuffer, 2_626_560)
-        setOption(.receiveBuffer, 131_072)
-        setOption(.keepIdle, 7200)
-        setOption(.keepInterval, 75)
-        setOption(.keepCount, 9)
-        setOption(.receiveLowWater, 1)
+        for index in 0..<Option.count {
+            let option = Option(rawValue: index)!
+            setOption(option, usualValue(of: option))
+        }
     }
 }
 
@@ -104,7 +122,7 @@ private func refusesZeroCopy(
     }
 }
 
-private func remember(_ socket: UnsafeMutablePointer<StreamSocket>, _ option: Option, _ value: Int32) {
+func remember(_ socket: UnsafeMutablePointer<StreamSocket>, _ option: Option, _ value: Int32) {
     unsafe socket.pointee.optionsSet |= 1 << UInt32(option.rawValue)
     unsafe socket.pointee.options[option.rawValue] = value
 }

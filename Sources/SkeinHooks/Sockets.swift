@@ -99,8 +99,9 @@ func beginTranslating(
     if let end = endpoint(descriptor) {
         // What the kernel finds wrong with an address before it looks at the socket.
         if length < 2 || length > 128 { return Int32(finish(-Int(EINVAL))) }
-        if unsafe address == nil { return Int32(finish(-Int(EFAULT))) }
-        return Int32(finish(connectAgain(end)))
+        guard let address = unsafe address else { return Int32(finish(-Int(EFAULT))) }
+        let isNone = unsafe address.loadUnaligned(as: UInt16.self) == 0 /* AF_UNSPEC */
+        return Int32(finish(isNone ? disconnect(end, descriptor) : connectAgain(end)))
     }
     guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
         let result = unsafe real.connect!(descriptor, address, length)
@@ -232,7 +233,7 @@ func installEndpoint(_ end: Endpoint, _ descriptor: Int32) {
 func takeOptions(_ end: Endpoint, from socket: UnsafeMutablePointer<StreamSocket>) {
     unsafe end.local.pointee.otherOptions = unsafe socket.pointee.otherOptions
     end.setDefaultOptions()
-    for index in 0..<14 where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
+    for index in 0..<Option.count where unsafe socket.pointee.optionsSet & (1 << UInt32(index)) != 0 {
         unsafe end.change(Option(rawValue: index)!, socket.pointee.options[index])
     }
     unsafe end.block.store64(Block.receiveTimeout, socket.pointee.receiveTimeout)

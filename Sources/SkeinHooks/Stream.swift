@@ -405,7 +405,7 @@ extension Endpoint {
 
     /// Threads of this end that are blocked in what was shut. A bell comes from the peer alone; what wakes
     /// a sleeper without it is the end of reading in the kernel, which costs the bells from then on.
-    private func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
+    func wakeOwnSleepers(_ descriptor: Int32, _ kind: Arms) {
         // The published count covers other processes of this end; the peer may have changed it.
         let published = mine.load32(kind == .reading ? Layout.readSleepers : Layout.writeSleepers)
         let sleepers = max(published, sleepersHere(kind))

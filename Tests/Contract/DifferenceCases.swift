@@ -401,6 +401,35 @@ enum DifferenceCases {
                 let again = try listener.accept()
                 try expect(client.write("x"), 1)
                 try expect(again.read(), "x")
+            }
+            + eachFamily("connect to AF_UNSPEC keeps options, duplicates and epoll sets") {
+                face, family in
+                cx_ignore_signal(SIGPIPE)
+                let listener = try face.listener(family)
+                let client = try listener.connect()
+                let server = try listener.accept()
+                let copy = try server.duplicate()
+                let set = try EpollSet(face)
+                try expect(set.add(server, .readable, data: 7), 0)
+                try expect(server.setOption(Int32(IPPROTO_TCP), TCP_NODELAY, 1), 0)
+                try expect(server.setOption(SOL_SOCKET, SO_SNDBUF, 30_000), 0)
+                let size = try server.option(SOL_SOCKET, SO_SNDBUF).value
+                try expect(client.write("unread"), 6)
+                let none = Address(bytes: [UInt8](repeating: 0, count: 16))
+                try expect(server.connect(none), 0)
+                try expect(client.read(), .failed(ECONNRESET))
+                try expect(copy.peerName().result, .failed(ENOTCONN))
+                // TCP's own reset may be pending.
+                _ = copy.pendingError()
+                try expect(copy.write("x"), .failed(EPIPE))
+                try expect(copy.connect(none), 0)
+                try expect(copy.connect(listener.address), 0)
+                let again = try listener.accept()
+                try expect(server.option(Int32(IPPROTO_TCP), TCP_NODELAY), 1)
+                try expect(server.option(SOL_SOCKET, SO_SNDBUF), .value(size))
+                try expect(again.write("y"), 1)
+                try expect(set.wait(milliseconds: 5000).map(\.data), [7])
+                try expect(server.read(), "y")
             },
         stp: eachFamily("another host can't be bound, and can't be reached without an agent") { face, family in
             var elsewhere = face.address(family, 9)
