@@ -65,6 +65,7 @@ package struct LocalState {
     package var record: SharedMemory
     /// Once it is released: when, what it was, and who was released after it.
     package var released: UInt64 = 0
+    package var wasLast = false
     package var wasAlone = false
     package var wasConnected = false
     package var next: UnsafeMutablePointer<LocalState>? = nil

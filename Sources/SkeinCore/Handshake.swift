@@ -346,7 +346,7 @@ func makeEndpoint(_ place: PoolSet.Place, end: Int, block: SharedMemory) -> Endp
     return unsafe Endpoint(local)
 }
 
-nonisolated(unsafe) private var localStates = Cells<LocalState>()
+nonisolated(unsafe) var localStates = Cells<LocalState>()
 
 extension Endpoint {
     package func setAddresses(local address: Address, peer: Address) {
@@ -354,69 +354,4 @@ extension Endpoint {
         block.setAddress(peer, family: Block.family, host: Block.peerAddress, port: Block.peerPort)
         unsafe process.table.countConnection()
     }
-
-    /// This process has given up its last descriptor of the end (its kernel close is done by then, or
-    /// there never was one).
-    package func release(connected: Bool) {
-        withProcessLock {
-            let last = block.subtract32(Block.holders, 1) == 0
-            let shared = has(EndFlag.forked)
-            unsafe process.table.give(local.pointee.record)
-            unsafe local.pointee.wasAlone = last && !shared
-            unsafe local.pointee.wasConnected = connected
-            // Threads of others may still look at what was handed on.
-            if sk_is_single_threaded() != 0 && !has(EndFlag.passed) { return giveBack() }
-            unsafe local.pointee.released = sk_now_coarse()
-            unsafe departed.append(local)
-            while let oldest = unsafe departed.first, unsafe sk_now_coarse() &- oldest.pointee.released > departureTime
-            {
-                unsafe departed.removeFirst()
-                unsafe Endpoint(oldest).giveBack()
-            }
-        }
-        unsafe process.table.settle()
-    }
-
-    private func giveBack() {
-        // A thread that still sleeps on this end must find its own memory when it wakes: neither the state nor
-        // the block, nor the slot and its pool, are ever used for anything else.
-        guard sleepersHere(.reading) == 0 && sleepersHere(.writing) == 0 else { return }
-        unsafe process.pools.release(
-            local.pointee.pool, slot: local.pointee.slotIndex, end: end, generation: local.pointee.generation,
-            reusable: local.pointee.wasAlone && local.pointee.wasConnected)
-        unsafe process.blocks.release(block)
-        if unsafe local.pointee.wasAlone {
-            unsafe process.blocks.give(block)
-        } else {
-            unsafe process.blocks.lose(block)
-        }
-        unsafe localStates.give(local)
-    }
 }
-
-/// How long what is released is kept from other uses where there are threads, in nanoseconds: one of them may
-/// have looked the descriptor up just before another closed it.
-private let departureTime: UInt64 = 40_000_000
-
-/// Released ends, the oldest first. Under the process lock.
-@safe
-private struct Departed {
-    var first: UnsafeMutablePointer<LocalState>? = nil
-    private var last: UnsafeMutablePointer<LocalState>? = nil
-
-    mutating func append(_ local: UnsafeMutablePointer<LocalState>) {
-        unsafe local.pointee.next = nil
-        if let last = unsafe last { unsafe last.pointee.next = unsafe local } else { unsafe first = unsafe local }
-        unsafe last = unsafe local
-    }
-
-    mutating func removeFirst() {
-        unsafe first = unsafe first?.pointee.next
-        if unsafe first == nil { unsafe last = nil }
-    }
-}
-
-nonisolated(unsafe) private var departed = Departed()
-
-/// For a forked child: what its parent has released is its parent's to give back.
-package func forgetDeparted() { unsafe departed = Departed() }

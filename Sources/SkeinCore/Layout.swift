@@ -68,6 +68,8 @@ package enum EndState {
     /// A relay has it: an end that comes before this is taken back, or `finished` said, may have cost bytes, and is a
     /// reset.
     package static let relayed: UInt32 = 16
+    /// Its last holder has closed it, and the slot is never used again.
+    package static let vacated: UInt32 = 32
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.

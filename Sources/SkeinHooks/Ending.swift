@@ -21,11 +21,12 @@ private func leaveEnds() {
     guard unsafe descriptorTable != nil, sk_is_single_threaded() != 0, unsafe !isLeft else { return }
     unsafe isLeft = true
     eachEnd { end in
-        guard end.block.load32(Block.holders) > 1 else { return }
+        guard end.block.load32(Block.holders) > 1 else { return end.vacate() }
         // What of the program runs after this may use it too: its memory is never used again.
         end.set(EndFlag.forked)
         end.block.subtract32(Block.holders, 1)
     }
+    giveBackDeparted()
 }
 
 nonisolated(unsafe) private var isLeft = false

@@ -31,6 +31,10 @@ func runRelay(channel: Int32, listener: Int32, identity: UInt32) -> Never {
             channel: channel, listener: listener, identity: identity, epoll: epoll, scratch: Scratch(base: scratch))
         relay.run()
     }
+    _ = sk_close(listener)
+    var rest = timespec(tv_sec: 0, tv_nsec: Int(departureTime))
+    _ = unsafe sk_ppoll(nil, 0, &rest, nil)
+    giveBackDeparted()
     sk_exit(0)
     fatalError()
 }

@@ -5,10 +5,12 @@ import os
 import pathlib
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory, not_here, pair
 from past_hooks import SYSCALL, WRITE
@@ -165,6 +167,72 @@ def memory():
         print(f"{idle:.1f} KiB idle, {small:.1f} KiB with small requests")
         expect(0 < idle <= 40 and 0 < small <= 64, True, f"{idle} and {small} KiB")
         server.stdin.close()
+
+
+def echo_in_child(connection):
+    while data := connection.recv(65536):
+        connection.sendall(data)
+    os._exit(0)
+
+
+def forking_server(listener, serve):
+    while True:
+        connection, _ = listener.accept()
+        child = os.fork()
+        if child == 0:
+            serve(connection)
+        connection.close()
+        os.waitpid(child, 0)
+
+
+def execute_cat(environment):
+    def serve(connection):
+        os.dup2(connection.fileno(), 0)
+        os.dup2(connection.fileno(), 1)
+        os.execve("/bin/cat", ["cat"], environment)
+    return serve
+
+
+def pool_size():
+    """Bytes in this process's pools."""
+    sizes = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{number}").startswith("/memfd:skein "):
+                status = os.stat(f"/proc/self/fd/{number}")
+                sizes[status.st_ino] = status.st_blocks * 512
+        except FileNotFoundError:
+            pass
+    return sum(sizes.values())
+
+
+@case("connections of a server that starts a process for each leave no memory behind when they are over")
+def forked_memory():
+    without = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    for serve in (echo_in_child, execute_cat(os.environ), execute_cat(without)):
+        listener = socket.create_server(("127.0.0.1", 0))
+        address = listener.getsockname()
+        server = os.fork()
+        if server == 0:
+            forking_server(listener, serve)
+        listener.close()
+        data = bytes(range(250)) * 1200
+        try:
+            for _ in range(20):
+                with socket.create_connection(address, timeout=WATCHDOG) as client:
+                    expect(in_memory(client), True, "over memory")
+                    client.sendall(data)
+                    client.shutdown(socket.SHUT_WR)
+                    expect(exactly(client, len(data)) == data, True, "what came back differs")
+                    expect(client.recv(1), b"")
+            # A relay lets what it has released rest for a moment.
+            end = time.monotonic() + WATCHDOG
+            while pool_size() > 20 * len(data) // 3 and time.monotonic() < end:
+                time.sleep(0.01)
+            expect(pool_size() <= 20 * len(data) // 3, True, f"{pool_size()} bytes")
+        finally:
+            os.kill(server, signal.SIGKILL)
+            os.waitpid(server, 0)
 
 
 @case("a program in a chroot without anything in it has its connections over memory")
