@@ -6,7 +6,8 @@ import CSystem
 /// 0, or minus the errno. An STP socket can't be connected again.
 func disconnect(_ end: Endpoint, _ descriptor: Int32) -> Int {
     let family = Int32(end.block.load32(Block.family))
-    guard family == AF_INET || family == AF_INET6 else { return -Int(EISCONN) }
+    // A filter may end the program for asking for a socket.
+    guard family == AF_INET || family == AF_INET6, unsafe process.maySetUp else { return -Int(EISCONN) }
     let made = sk_socket(family, 1 | Flag.closeOnExec, 0)
     guard made >= 0 else { return made }
     let fresh = Int32(made)
