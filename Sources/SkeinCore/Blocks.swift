@@ -11,10 +11,20 @@ private struct Arena {
     var identity = MemoryIdentity()
     /// The process that takes blocks from it, by its `descent`; 0 for one that is adopted.
     var owner: UInt32 = 0
-    /// Blocks that their owner needs no more and that others have held.
+    /// Blocks that their owner needs no more and that others have held: a bit each, and their number.
+    var lostBits: UnsafeMutablePointer<UInt64>? = nil
     var lost = 0
     /// Ends of this process whose blocks lie in it.
     var live = 0
+
+    /// Says of the block at this offset whether it is lost. One that was handed on may come back, and go again.
+    mutating func setLost(_ isLost: Bool, at offset: Int) {
+        guard let bits = unsafe lostBits else { return }
+        let (word, bit) = (offset / Block.size / 64, UInt64(1) << UInt64(offset / Block.size % 64))
+        guard unsafe (bits[word] & bit != 0) != isLost else { return }
+        unsafe bits[word] ^= bit
+        lost += isLost ? 1 : -1
+    }
 
     func offset(of block: SharedMemory) -> Int? {
         guard let base = unsafe base else { return nil }
@@ -94,6 +104,8 @@ package struct BlockArenas {
             return false
         }
         unsafe arenas![index].owner = owner
+        unsafe arenas![index].lostBits = unsafe allocate((blocks + 63) / 64 * 8)?
+            .bindMemory(to: UInt64.self, capacity: (blocks + 63) / 64)
         let base = unsafe arenas![index].base!
         // In this order: a signal handler may leave by longjmp at any time.
         unsafe next = nil
@@ -117,9 +129,12 @@ package struct BlockArenas {
 
     /// For a block that this process needs no more and that others have held.
     package mutating func lose(_ block: SharedMemory) {
-        guard let index = find(block), unsafe arenas![index].owner == process.descent else { return }
-        unsafe arenas![index].lost += 1
-        if unsafe arenas![index].lost == arenas![index].size / Block.size { renew(index) }
+        guard let index = find(block), unsafe arenas![index].owner == process.descent,
+            let offset = unsafe arenas![index].offset(of: block)
+        else { return }
+        unsafe arenas![index].setLost(true, at: offset)
+        let arena = unsafe arenas![index]
+        if arena.lost == arena.size / Block.size && arena.live == 0 { renew(index) }
     }
 
     /// Fresh memory at the same addresses: a thread may still look there.
@@ -138,7 +153,9 @@ package struct BlockArenas {
         unsafe process.noteHidden?(descriptor, true)
         unsafe arenas![index].descriptor = descriptor
         unsafe arenas![index].identity = identity
-        unsafe arenas![index].lost = 0
+        for offset in stride(from: 0, to: old.size, by: Block.size) {
+            unsafe arenas![index].setLost(false, at: offset)
+        }
         for offset in stride(from: 0, to: old.size, by: Block.size) { unsafe push(base.advanced(by: offset)) }
     }
 
@@ -175,6 +192,7 @@ package struct BlockArenas {
             index = added
         }
         guard unsafe offset < arenas![index].size else { return nil }
+        unsafe arenas![index].setLost(false, at: offset)
         return use(unsafe SharedMemory(unsafe arenas![index].base!.advanced(by: offset)))
     }
 

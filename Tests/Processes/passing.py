@@ -269,6 +269,27 @@ def pass_thousand():
             held.clear()
 
 
+@case("a connection that is passed and comes back seven hundred times leaves those beside it alone")
+def there_and_back():
+    (client, travels), (other, beside) = connections(2)
+    here, there = socket.socketpair()
+    beside.sendall(b"before")
+    expect(exactly(other, 6), b"before")
+    for _ in range(700):
+        socket.send_fds(here, [b"x"], [travels.fileno()])
+        travels.close()
+        travels = socket.socket(fileno=socket.recv_fds(there, 1, 1)[1][0])
+        travels.sendall(b"x")
+        expect(exactly(client, 1), b"x")
+    # New ones would take the memory of what was wrongly thought to be over.
+    new = list(connections(20))
+    for a, b in [(client, travels), (other, beside), *new]:
+        a.sendall(b"there")
+        expect(exactly(b, 5), b"there")
+        b.sendall(b"back")
+        expect(exactly(a, 4), b"back")
+
+
 @case("many connections pass in one message")
 def many_in_one_message():
     pairs = list(connections(100))
