@@ -159,8 +159,13 @@ private func connectThroughMemory(
     }
     // Also with IP_BIND_ADDRESS_NO_PORT, where connecting is what gives a bound socket its port.
     if unsafe !socket.pointee.bound || client.port == 0 { client.port = nextClientPort() }
+    // Another thread must not take the Unix socket for TCP's, nor find TCP's unconnected once the server has the client.
+    setEntry(descriptor, nil, .arriving)
     let made = reach(target, from: client, bound: unsafe socket.pointee.bound ? descriptor : -1)
-    guard let end = made.endpoint else { return (false, 0, made.reason) }
+    guard let end = made.endpoint else {
+        unsafe setEntry(descriptor, socket, .stream)
+        return (false, 0, made.reason)
+    }
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
     let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
@@ -168,8 +173,6 @@ private func connectThroughMemory(
     if statusFlags & Int(Flag.nonBlock) == 0 { _ = sk_fcntl(made.descriptor, F_SETFL, 0) }
     let signals = unsafe socket.pointee.signals
     if signals { copyOwner(descriptor, to: made.descriptor) }
-    // Another thread must not take the Unix socket for TCP's.
-    setEntry(descriptor, nil, .arriving)
     let placed = sk_dup3(made.descriptor, descriptor, closeOnExec ? Flag.closeOnExec : 0)
     closeConnecting(made.descriptor)
     guard placed >= 0 else {

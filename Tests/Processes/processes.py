@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import pty
+import queue
 import signal
 import socket
 import subprocess
@@ -311,6 +312,31 @@ def stale_read():
 @case("a thread that writes to a stale number at the moment of a connect puts nothing into the connection")
 def stale_write():
     expect(is_spared("connect"), True)
+
+
+@case("a thread that uses a socket while another connects it finds it connected once the server has the client")
+def connected_meanwhile():
+    listener = socket.create_server(("127.0.0.1", 0))
+    clients = queue.SimpleQueue()
+    done = threading.Semaphore(0)
+
+    def connect():
+        while client := clients.get():
+            client.connect(listener.getsockname())
+            done.release()
+
+    worker = threading.Thread(target=connect, daemon=True)
+    worker.start()
+    for _ in range(4000):
+        with socket.socket() as client:
+            clients.put(client)
+            listener.accept()[0].close()
+            try:
+                expect(client.recv(1), b"")
+            finally:
+                done.acquire()
+    clients.put(None)
+    worker.join()
 
 
 # --- running them
