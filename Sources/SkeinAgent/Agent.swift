@@ -175,14 +175,20 @@ package final class Agent {
             log.info("\(place) is host \(number), start \(generation)")
             if !hasSaidReady { ready("ready \(place) \(number)") }
             hasSaidReady = true
-        case .peerCame(let host, let name): log.info("host '\(name)' (\(host)) is there")
-        case .peerGone(let host, let name): log.info("host '\(name)' (\(host)) is gone")
+        case .peerCame(let host, let name): log.info("host \(shown(name)) (\(host)) is there")
+        case .peerGone(let host, let name): log.info("host \(shown(name)) (\(host)) is gone")
         case .peerBroken(let host, let name, let reason):
-            log.error("host '\(name)' (\(host)) writes what no host of this version does, and is ignored: \(reason)")
+            log.error(
+                "host \(shown(name)) (\(host)) writes what no host of this version does, and is ignored: \(reason)")
         case .filament(let link, let host, let event):
             service.heed(event, of: GroupFilament(link: link, host: host, number: event.number), &group)
         case .ended(let end): ended(end)
         }
+    }
+
+    /// A name that another host has given itself, on one line.
+    private func shown(_ name: String) -> String {
+        "'\(String(name.map { $0.unicodeScalars.allSatisfy { $0.value >= 32 } ? $0 : "?" }))'"
     }
 
     /// This incarnation has ended: for good, or for a new one.

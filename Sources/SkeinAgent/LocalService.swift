@@ -40,8 +40,8 @@ final class LocalService {
     /// What becomes readable when programs come.
     var descriptor: Int32 { socket.descriptor }
 
-    /// Whether some connection has more to do than its turn allowed.
-    var isBusy: Bool { !listed.isEmpty }
+    /// Whether some connection has more to do than its turn allowed, or another may come now that one has gone.
+    var isBusy: Bool { !listed.isEmpty || mayAccept }
 
     // MARK: What happens
 

@@ -8,8 +8,9 @@ final class MediumHealth {
     private let path: String
     private let timeout: UInt64
     private let log: Logger
-    private var isFailing = false
-    private var sinceSlow: UInt64?
+    /// When something failed last; nil where it works.
+    private var lastFailure: UInt64?
+    private var lastSlow: UInt64?
 
     /// `timeout` is that of the superblock, in nanoseconds.
     init(_ path: String, timeout: UInt64, _ log: Logger) {
@@ -20,18 +21,19 @@ final class MediumHealth {
 
     /// Something that was asked of the medium has ended.
     func note(_ ended: EndedAction, at now: UInt64) {
-        if ended.error != 0 && !isFailing {
-            log.error(
-                "\(MediumDevice.failure(path, ended.isWrite ? "writing" : "reading", ended.unit, ended.error)); it is tried again and again"
-            )
-        } else if ended.error == 0 && isFailing {
+        if ended.error != 0 {
+            if lastFailure == nil {
+                let verb = ended.isWrite ? "writing" : "reading"
+                log.error("\(MediumDevice.failure(path, verb, ended.unit, ended.error)); it is tried again and again")
+            }
+            lastFailure = now
+        } else if let lastFailure, now >= lastFailure + timeout {
+            // A part of it may fail while others work.
             log.warning("\(path) works again")
+            self.lastFailure = nil
         }
-        isFailing = ended.error != 0
-        guard ended.duration > timeout / 2, now >= (sinceSlow ?? 0) + MediumHealth.pause || sinceSlow == nil else {
-            return
-        }
-        sinceSlow = now
+        guard ended.duration > timeout / 2, lastSlow.map({ now >= $0 + MediumHealth.pause }) ?? true else { return }
+        lastSlow = now
         log.warning(
             "\(path) took \(ended.duration / 1_000_000) ms for one unit or a batch; more than \(timeout / 1_000_000) ms is taken for its failure"
         )

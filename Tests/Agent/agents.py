@@ -15,12 +15,14 @@ from running import Running, host
 CONNECT, LISTEN, ACCEPT, READY, REFUSED, DATA, END, RESET = range(1, 9)
 HEADER = struct.Struct("<B3xI")
 LARGEST = 1 << 16
+# The I/O timeout of media whose hosts are to be found dead, in milliseconds: no stall of a busy machine is four times that.
+TIMEOUT = 800
 
 
 class Medium:
     """A medium in memory, unless another folder is named, where no other program's writes hold up its own."""
 
-    def __init__(self, folder, timeout="600ms", on="/dev/shm", isPlain=False):
+    def __init__(self, folder, timeout=f"{TIMEOUT}ms", on="/dev/shm", isPlain=False):
         self.scratch = tempfile.TemporaryDirectory(prefix="skein-agent-", dir=on)
         self.path = pathlib.Path(self.scratch.name) / "medium"
         self.key = folder / "key"

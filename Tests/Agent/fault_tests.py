@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 
-from agents import DATA, END, REFUSED, RESET, Agent, Medium, exchange, pair, stream
+from agents import DATA, END, REFUSED, RESET, TIMEOUT, Agent, Medium, exchange, pair, stream
 from harness import one_line, test
 from running import KILL, TERMINATE, needs_root
 
@@ -77,7 +77,7 @@ def _(folder):
                 b.finish(-KILL)
                 b = Agent(place, medium, "b")
                 if place != folder:
-                    b.says("is watched for 5400 ms first")
+                    b.says(f"is watched for {9 * TIMEOUT} ms first")
                 while (frame := client.frame())[0] != RESET:
                     pass
                 assert struct.unpack("<I", frame[1])[0] == errno.ECONNRESET, frame
@@ -129,9 +129,10 @@ def _(folder):
                 b.says("writing unit", "File too large", "tried again")
                 resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, limits)
                 moving.result()
+                b.says("works again")
             resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
             b.says("writing unit", "File too large", "tried again")
-            b.says("could not be written and read for 2400 ms", "joins anew")
+            b.says(f"could not be written and read for {4 * TIMEOUT} ms", "joins anew")
             assert server.error(RESET) == errno.ECONNRESET
             assert client.error(RESET) == errno.ECONNRESET
             with b.connecting("a:9") as early:
