@@ -24,7 +24,7 @@ def main():
         folder = pathlib.Path(name)
         folder.chmod(0o755)
         fault_tests.begin(folder, [function for _, function in harness.TESTS])
-        with agents.pair(folder, timeout="2s") as (medium, a, b):
+        with agents.pair(folder, timeout="2s", size="16M") as (medium, a, b):
             filament_tests.shared.update(medium=medium, a=a, b=b)
             return harness.run_all(folder)
 

@@ -20,14 +20,17 @@ TIMEOUT = 800
 
 
 class Medium:
-    """A medium in memory, unless another folder is named, where no other program's writes hold up its own."""
+    """A medium in memory, unless another folder is named, where no other program's writes hold up its own.
 
-    def __init__(self, folder, timeout=f"{TIMEOUT}ms", on="/dev/shm", isPlain=False):
+    Its rings are small, since containers have little of such memory; so they are used again and again.
+    """
+
+    def __init__(self, folder, timeout=f"{TIMEOUT}ms", size="5M", on="/dev/shm", isPlain=False):
         self.scratch = tempfile.TemporaryDirectory(prefix="skein-agent-", dir=on)
         self.path = pathlib.Path(self.scratch.name) / "medium"
         self.key = folder / "key"
         self.isPlain = isPlain
-        skein("medium", "create", self.path, "--hosts", "2", "--size", "16M", "--group", "lab", "--io-timeout", timeout,
+        skein("medium", "create", self.path, "--hosts", "2", "--size", size, "--group", "lab", "--io-timeout", timeout,
               *(["--plaintext"] if isPlain else ["--key", self.key]))
 
     def words(self, name):
