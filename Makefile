@@ -201,7 +201,7 @@ build/tests/seal: $(wildcard Tests/Seal/*.swift Tests/MediumKit/*.swift Sources/
 
 CONDUIT := $(wildcard Sources/SkeinConduit/*.swift)
 
-build/tests/conduit: $(wildcard Tests/Conduit/*.swift Tests/MediumKit/*.swift) $(CONDUIT) $(MEDIUM) Package.swift
+build/tests/conduit: $(wildcard Tests/Conduit/*.swift Tests/MediumKit/*.swift Sources/SkeinGroup/*.swift) $(CONDUIT) $(MEDIUM) Package.swift
 	$(call swift_product,ConduitTests)
 
 build/tests/conduit-simulator: $(wildcard Tests/ConduitSimulator/*.swift) $(CONDUIT) Package.swift

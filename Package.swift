@@ -114,7 +114,8 @@ let package = Package(
             name: "SealTests", dependencies: ["MediumKit", "SkeinMedium", "SkeinSeal"], path: "Tests/Seal",
             swiftSettings: strict),
         .executableTarget(
-            name: "ConduitTests", dependencies: ["MediumKit", "SkeinConduit"], path: "Tests/Conduit",
+            name: "ConduitTests", dependencies: ["MediumKit", "SkeinConduit", "SkeinGroup", "SkeinMedium"],
+            path: "Tests/Conduit",
             exclude: ["run.sh", "golden.py"], swiftSettings: strict),
         .executableTarget(
             name: "ConduitSimulator", dependencies: ["SkeinConduit"], path: "Tests/ConduitSimulator",
