@@ -84,8 +84,8 @@ def _(folder):
                 flood.join()
             a.says("host 'b'", "is gone")
             b.ready()
-            # Nothing else was said before.
-            assert f"is host {number}, start" in b.line()
+            b.says(f"is host {number}, start")
+            assert ("is watched" in b.log) == (place != folder), b.log
             a.says("host 'b'", "is there")
             b.says("host 'a'", "is there")
         b.signal(TERMINATE)
@@ -156,7 +156,8 @@ def _(folder):
         (folder / "elsewhere").mkdir()
         with Agent(folder / "elsewhere", medium, "b") as b:
             b.ready()
-            assert f"is host {b.number}, start 2" in b.line()
+            b.says(f"is host {b.number}, start 2")
+            assert "is watched" not in b.log, b.log
             b.signal(signal.SIGINT)
             b.finish()
 
