@@ -11,13 +11,11 @@ import CSystem
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int32 {
     if unsafe descriptorTable == nil || entry(descriptor) == 0 { adoptIfListening(descriptor) }
-    guard let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 else {
-        let result = unsafe real.accept4!(descriptor, address, length, flags)
-        // From a listener that has only TCP, for the reason that its record tells.
-        if result >= 0, let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.record != nil {
-            recordCarried(result, unsafe socket.pointee.reason)
-        }
-        return result
+    guard let socket = unsafe streamSocket(descriptor) else {
+        return unsafe real.accept4!(descriptor, address, length, flags)
+    }
+    if unsafe socket.pointee.hidden < 0 {
+        return unsafe Int32(finish(acceptOverTCP(descriptor, socket, address, length, flags)))
     }
     let refusal = unsafe address == nil ? 0 : refusal(of: address, length)
     if refusal != 0 { return Int32(finish(refusal)) }
@@ -51,9 +49,7 @@ private func accept(
                 unsafe socket.pointee.promised = 0
                 return -Int(ECONNABORTED)
             }
-            let accepted = unsafe real.accept4!(descriptor, address, length, flags)
-            if accepted >= 0 { recordCarried(accepted, unsafe socket.pointee.reason) }
-            return accepted < 0 ? -Int(sk_errno()) : Int(accepted)
+            return unsafe acceptOverTCP(descriptor, socket, address, length, flags)
         }
         var isLate = false
         for attempt in 0..<2 {
@@ -90,9 +86,22 @@ private func accept(
     }
 }
 
+/// From a listener that has only TCP, for the reason that its record tells.
+private func acceptOverTCP(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ address: UnsafeMutableRawPointer?,
+    _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
+) -> Int {
+    let accepted = unsafe real.accept4!(descriptor, address, length, flags)
+    if accepted < 0 { return -Int(sk_errno()) }
+    if unsafe socket.pointee.record != nil { recordCarried(accepted, unsafe socket.pointee.reason) }
+    return Int(accepted)
+}
+
 private func acceptFromKernel(
     _ descriptor: Int32, _ address: UnsafeMutableRawPointer?, _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
+    // Whoever leaves the listener to TCP makes it block, and the hidden queue may have somebody still.
+    guard isReadable(descriptor) else { return -Int(EAGAIN) }
     let accepted = unsafe sk_accept4(descriptor, address, length, flags)
     if accepted >= 0 && mustRefuse(Int32(accepted)) {
         _ = sk_close(Int32(accepted))
@@ -210,15 +219,15 @@ func beginLeaving(_ socket: UnsafeMutablePointer<StreamSocket>, for reason: Reas
     _ = unsafe sk_shutdown(socket.pointee.hidden, 2)
 }
 
-/// The hidden listener is dead: the listener is TCP's alone.
+/// The hidden listener is dead: the listener is TCP's alone. `reason` is one of this process's own, which resets who is left
+/// in the queue; without one nobody is.
 func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Reason? = nil) {
     unsafe socket.pointee.hiddenIsShut = false
     if unsafe socket.pointee.isSTP || socket.pointee.hidden < 0 { return }
     let hidden = unsafe socket.pointee.hidden
     unfollow(hidden: hidden)
-    clearEntry(hidden)
-    _ = sk_close(hidden)
     unsafe socket.pointee.hidden = -1
+    if reason == nil { unsafe socket.pointee.formerHidden = hidden } else { closeHolder(hidden) }
     var visible: Int32 = -1
     for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
         visible = Int32(number)

@@ -240,6 +240,9 @@ struct StreamSocket {
     var reason = Reason.none
     /// A listener: the hidden Unix listener.
     var hidden: Int32 = -1
+    /// The hidden one that it had before it was left to TCP, shut. As long as its name is taken, no other holder can accept
+    /// from memory anew: clients would wait for that one alone.
+    var formerHidden: Int32 = -1
     var bound4or6 = Address()
     /// The thread whose wait has reported the listener readable for its hidden one alone; 0 for none.
     var promised: Int32 = 0

@@ -105,13 +105,14 @@ private func closeHidden(_ socket: UnsafeMutablePointer<StreamSocket>) {
         unsafe clearEntry(socket.pointee.hidden)
         _ = unsafe sk_close(socket.pointee.hidden)
     }
+    unsafe closeHolder(socket.pointee.formerHidden)
     unsafe closeHolder(socket.pointee.stp.portHolder)
     if let record = unsafe socket.pointee.record { withProcessLock { unsafe process.table.give(record) } }
     unsafe giveBack(socket)
 }
 
-/// Gives up an STP socket's port, or an owner's signals.
-private func closeHolder(_ holder: Int32) {
+/// Gives up an STP socket's port, the name of a listener's hidden one, or an owner's signals.
+func closeHolder(_ holder: Int32) {
     guard holder >= 0 else { return }
     clearEntry(holder)
     _ = sk_close(holder)
@@ -217,6 +218,7 @@ private func moveHiddenAway(_ target: Int32) {
         }
         guard let socket = unsafe streamSocket(Int32(number)) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
+        if unsafe socket.pointee.formerHidden == target { unsafe socket.pointee.formerHidden = moved }
         if unsafe socket.pointee.hidden == target {
             if moved < 0 { unsafe stopTranslating(socket, .noDescriptor) } else { unsafe socket.pointee.hidden = moved }
         }

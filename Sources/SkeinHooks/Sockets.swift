@@ -72,6 +72,8 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
         _ = sk_close(hidden)
         return unsafe recordListener(descriptor, socket, bound, .kernelRefused)
     }
+    // Who inherits it with its hidden one finds them so, or as whoever has left it to TCP since then.
+    _ = setListenerFlags(descriptor, listenerFlags(descriptor))
     unsafe beginTranslating(descriptor, socket, hidden, bound)
 }
 
@@ -83,7 +85,6 @@ func beginTranslating(
         unsafe process.pools.keepReserve()
         _ = unsafe process.spares.keep(lending: false)
     }
-    _ = setListenerFlags(descriptor, listenerFlags(descriptor))
     unsafe socket.pointee.hidden = hidden
     unsafe socket.pointee.bound4or6 = bound
     unsafe copySignals(descriptor, socket)

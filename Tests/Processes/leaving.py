@@ -188,6 +188,57 @@ def queued():
             echoes(client, server)
 
 
+@case("a client in a listener's queue is accepted, whichever queue had the last ones, when the listener is left to TCP")
+def waiting_client():
+    for passes in (False, True):
+        listener = socket.create_server(("127.0.0.1", 0))
+        # After some clients over memory the kernel's queue is asked first.
+        for _ in range(7):
+            connect(listener)
+        client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+        if passes:
+            ends = socket.socketpair()
+            socket.send_fds(ends[0], [b"x"], [listener.fileno()])
+        else:
+            subprocess.run(["/bin/true"], pass_fds=[listener.fileno()], env={}, check=True)
+        server, _ = listener.accept()
+        expect(in_memory(server), True, "over memory")
+        echoes(client, server)
+
+
+@case("a listener that was left to TCP stays so for all, also for a program under Skein that has it later")
+def stays_left():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child == 0:
+        passed = socket.socket(fileno=socket.recv_fds(theirs, 1, 1)[1][0])
+        theirs.recv(1)
+        connection, _ = passed.accept()
+        connection.sendall(b"child")
+        signal.pause()
+    listener = socket.create_server(("127.0.0.1", 0))
+    socket.send_fds(ours, [b"x"], [listener.fileno()])
+
+    def served():
+        clients = []
+        late = threading.Timer(0.1, lambda: clients.append(socket.create_connection(listener.getsockname())))
+        late.start()
+        server, _ = listener.accept()
+        late.join()
+        echoes(clients[0], server)
+
+    try:
+        served()
+        ours.send(b"x")
+        client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
+        expect(exactly(client, 5), b"child")
+        expect(in_memory(client), False, "over memory")
+        served()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
 @case("a listener blocks or not as its last setting says, also when another holder goes on with it without the header")
 def left():
     for blocking in (False, True):
