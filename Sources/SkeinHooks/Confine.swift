@@ -115,8 +115,18 @@ func hasConnections() -> Bool {
 }
 
 /// Connections go on through relays, whose streams are ordinary sockets.
-func withdrawConnections() {
-    for number in 0..<Int32(programEnd) where kind(entry(number)) == .endpoint { withdraw(number, entry(number)) }
+func withdrawConnections() { withdrawConnections { _ in true } }
+
+/// But for those that another thread waits for: poll is woken by what the number was as it began to wait alone, and would miss
+/// what comes on the stream.
+func withdrawIdleConnections() {
+    withdrawConnections { $0.sleepersHere(.reading) == 0 && $0.sleepersHere(.writing) == 0 }
+}
+
+private func withdrawConnections(_ isMeant: (Endpoint) -> Bool) {
+    for number in 0..<Int32(programEnd) {
+        if let end = knownEndpoint(number), isMeant(end) { withdraw(number, end) }
+    }
 }
 
 /// Everything is the kernel's from now on.
@@ -142,10 +152,9 @@ private func leaveListeners() {
 }
 
 /// A relay's stream takes the end's place, under each of its numbers. Where there is no relay to be had, it stays.
-private func withdraw(_ descriptor: Int32, _ word: UInt) {
-    let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
+private func withdraw(_ descriptor: Int32, _ end: Endpoint) {
     guard let stream = handOver(end, descriptor) else { return }
-    for number in descriptor..<Int32(programEnd) where entry(number) == word {
+    for number in descriptor..<Int32(programEnd) where unsafe knownEndpoint(number)?.local == end.local {
         let registrations = registrationsOf(number)
         let closeOnExec = sk_fcntl(number, F_GETFD, 0) & 1 != 0
         _ = replace(number) { Int32(sk_dup3(stream, number, closeOnExec ? Flag.closeOnExec : 0)) }

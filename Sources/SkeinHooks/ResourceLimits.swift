@@ -13,7 +13,7 @@ private func prepare(for resource: Int32, _ limit: UnsafePointer<UInt64>?) {
     switch resource {
     case 6 /* RLIMIT_NPROC */: if soft == 0 && hasConnections() { reserveRelay() }
     // Below this the header uses no numbers of its own.
-    case 7 /* RLIMIT_NOFILE */: if soft < tightLimit { withdrawConnections() }
+    case 7 /* RLIMIT_NOFILE */: if soft < tightLimit { withdrawIdleConnections() }
     default: break
     }
 }

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory, not_here, pair
@@ -78,6 +79,29 @@ def no_more():
     client.sendall(b"back")
     expect(client.recv(1), b"")
     expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
+
+@case("threads that wait on a connection miss nothing when another lowers the limit of descriptors")
+def waits_on():
+    client, server = pair()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(reader, 1)
+        client.sendall(b"there")
+        os._exit(0)
+    found = []
+    waiting = select.poll()
+    waiting.register(server, select.POLLIN)
+    worker = threading.Thread(target=lambda: found.extend(waiting.poll(WATCHDOG * 1000)))
+    worker.start()
+    time.sleep(0.3)
+    limit_descriptors(40)
+    os.write(writer, b"x")
+    worker.join()
+    expect(found, [(server.fileno(), select.POLLIN)])
+    expect(exactly(server, 5), b"there")
+    os.waitpid(child, 0)
 
 
 @case("more than a thousand connections work under epoll and poll, their numbers far above 1024")
