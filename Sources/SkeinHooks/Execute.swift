@@ -111,10 +111,8 @@ private func handingOver(_ program: Program, _ environment: Strings?, _ exec: (S
         left.closeGate()
         unsafe process.table.settleNow(ending: true)
         var streams = left.streams
-        streams.addUnused { isInherited($0) ? $0 : -1 }
-        let result = unsafe withHeirs(
-            of: program, environment, streams: streams, number: { isInherited($0) ? $0 : -1 }
-        ) { heirs, environment in
+        streams.addUnused(Inheritance())
+        let result = unsafe withHeirs(of: program, environment, streams: streams, Inheritance()) { heirs, environment in
             heirs.setInherited(true)
             let result = unsafe exec(environment)
             heirs.setInherited(false)
@@ -132,8 +130,6 @@ private func handingOver(_ program: Program, _ environment: Strings?, _ exec: (S
 private func isLeaving(_ number: Int32) -> Bool {
     entry(number) & Kind.bits == Kind.endpoint.rawValue && isInherited(number)
 }
-
-func isInherited(_ descriptor: Int32) -> Bool { sk_fcntl(descriptor, F_GETFD, 0) & 1 == 0 }
 
 @c(execve) public func hookExecute(
     _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
@@ -199,23 +195,16 @@ private func spawnHandingOver(
     var own = unsafe posix_spawn_file_actions_t()
     guard unsafe sk_spawn_begin(&own, actions) == 0 else { return unsafe call(actions, environment) }
     defer { unsafe _ = posix_spawn_file_actions_destroy(&own) }
+    let inheritance = unsafe Inheritance(actions)
+    func isLeaving(_ number: Int32) -> Bool { kind(entry(number)) == .endpoint && inheritance.includes(number) }
     var room = 0
-    for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) { room += 1 }
+    for number in 0..<programEnd where isLeaving(Int32(number)) { room += 1 }
     let result = unsafe withScratch(words: room * SpawnDepartures.words + 1) { memory in
-        var left = unsafe SpawnDepartures(memory, room: room, actions)
-        for number in 0..<programEnd where unsafe isSpawning(Int32(number), actions) {
-            unsafe left.leave(Int32(number), &own)
-        }
-        func inChild(_ number: Int32) -> Int32 {
-            let target = unsafe sk_spawn_target(actions, number)
-            return target >= 0 ? target : isInherited(number) ? number : -1
-        }
+        var left = unsafe SpawnDepartures(memory, room: room, inheritance)
+        for number in 0..<programEnd where isLeaving(Int32(number)) { unsafe left.leave(Int32(number), &own) }
         var streams = left.streams
-        streams.addUnused(number: inChild)
-        let result = unsafe withHeirs(
-            of: program, environment, streams: streams, number: inChild,
-            keeps: { unsafe sk_spawn_closes(actions, $0) == 0 }
-        ) { heirs, environment in
+        streams.addUnused(inheritance)
+        let result = unsafe withHeirs(of: program, environment, streams: streams, inheritance) { heirs, environment in
             heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
             guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
             unsafe left.closeInChild(&own)
@@ -225,12 +214,6 @@ private func spawnHandingOver(
         return Int(result)
     }
     return Int32(result < 0 ? -result : result)
-}
-
-/// Whether a child gets the end with that number.
-private func isSpawning(_ number: Int32, _ actions: SpawnActions?) -> Bool {
-    guard entry(number) & Kind.bits == Kind.endpoint.rawValue else { return false }
-    return unsafe isInherited(number) || sk_spawn_target(actions, number) >= 0
 }
 
 /// The relay's streams that a child is to get.
@@ -248,13 +231,13 @@ private struct SpawnDepartures {
     private let room: Int
     private var count = 0
     private let gate: Gate?
-    private let actions: SpawnActions?
+    private let inheritance: Inheritance
 
-    init(_ memory: UnsafeMutableRawPointer, room: Int, _ actions: SpawnActions?) {
+    init(_ memory: UnsafeMutableRawPointer, room: Int, _ inheritance: Inheritance) {
         unsafe list = unsafe memory.bindMemory(to: Departure.self, capacity: room)
         self.room = room
         gate = room > 0 ? Gate() : nil
-        unsafe self.actions = unsafe actions
+        self.inheritance = inheritance
     }
 
     mutating func leave(_ number: Int32, _ own: inout posix_spawn_file_actions_t) {
@@ -265,20 +248,16 @@ private struct SpawnDepartures {
             unsafe _ = posix_spawn_file_actions_addclose(&own, number)
             return
         }
-        let stays = unsafe isInherited(number) || sk_spawn_replaces(actions, number) != 0
-        unsafe list[count] = Departure(stream: stream, number: number, closing: stays ? -1 : number)
+        let closing = inheritance.closesAtExec(number) ? number : -1
+        unsafe list[count] = Departure(stream: stream, number: number, closing: closing)
         count += 1
         unsafe _ = posix_spawn_file_actions_adddup2(&own, stream, number)
     }
 
-    /// Where the child finds them: as a rule its standard streams, whatever the way there.
+    /// Where the child finds them.
     var streams: StreamList {
         var streams = StreamList()
-        for index in 0..<count {
-            unsafe streams.add(list[index].number)
-            unsafe streams.add(sk_spawn_target(actions, list[index].number))
-        }
-        if count > 0 { for number: Int32 in 0...2 { streams.add(number) } }
+        if count > 0 { streams.add(inheritance, .endpoint) }
         return streams
     }
 

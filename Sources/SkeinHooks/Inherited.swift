@@ -27,10 +27,13 @@ struct StreamList {
         isEmpty = false
     }
 
-    /// Streams that this program has got so itself, and hands on as they are.
-    mutating func addUnused(number inNewProgram: (Int32) -> Int32) {
-        for number in 0..<Int32(programEnd) where kind(entry(number)) == .relayed { add(inNewProgram(number)) }
+    /// Those of the new program's numbers that are of this kind here.
+    mutating func add(_ inheritance: Inheritance, _ wanted: Kind) {
+        inheritance.forEach(wanted) { number, _ in add(number) }
     }
+
+    /// Streams that this program has got so itself, and hands on as they are.
+    mutating func addUnused(_ inheritance: Inheritance) { add(inheritance, .relayed) }
 }
 
 /// At the start of a program.

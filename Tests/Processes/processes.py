@@ -19,13 +19,14 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, in_memory, not_here, pair  # noqa: E402
+from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, not_here, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
 import at_the_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
 import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
 import filters  # noqa: E402,F401
+import heirs  # noqa: E402,F401
 import inheriting  # noqa: E402
 import leaving  # noqa: E402,F401
 import limits  # noqa: E402,F401
@@ -192,73 +193,6 @@ def forkpty():
     server.sendall(b"parent")
     expect(exactly(client, 6), b"parent")
     os.close(terminal)
-
-
-# --- listeners
-
-SERVE = """
-import os, socket, sys
-listener = socket.socket(fileno=int(sys.argv[1]))
-listener.settimeout(None)
-print('ready', os.get_blocking(listener.fileno()), flush=True)
-for _ in range(2):
-    connection, _ = listener.accept()
-    connection.sendall(b'from the heir')
-    connection.close()
-"""
-
-
-@case("a program that inherits a listener serves its clients, over memory, while its parent never accepts")
-def heir():
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = subprocess.Popen([sys.executable, "-c", SERVE, str(listener.fileno())], pass_fds=[listener.fileno()],
-                              stdout=subprocess.PIPE, text=True)
-    expect(server.stdout.readline(), "ready True\n")
-    for _ in range(2):
-        client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
-        expect(in_memory(client), True, "over memory")
-        client.settimeout(WATCHDOG)
-        expect(exactly(client, 13), b"from the heir")
-    expect(server.wait(WATCHDOG), 0)
-
-
-@case("the parent goes on accepting once its heir has ended")
-def heir_ends():
-    listener = socket.create_server(("127.0.0.1", 0))
-    subprocess.run(["true"], pass_fds=[listener.fileno()], check=True)
-    client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
-    server, _ = listener.accept()
-    expect(in_memory(client), True, "over memory")
-    server.sendall(b"x")
-    expect(client.recv(1), b"x")
-
-
-STATIC = r"""
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-int main(int count, char **arguments) {
-    int connection = accept(atoi(arguments[1]), 0, 0);
-    return connection < 0 || write(connection, "static", 6) != 6;
-}
-"""
-
-
-@case("a static program that inherits a listener serves clients over TCP; then the parent does")
-def static_heir():
-    with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder, "serve.c")
-        source.write_text(STATIC)
-        subprocess.run(["gcc", "-static", "-o", f"{folder}/serve", str(source)], check=True)
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = subprocess.Popen([f"{folder}/serve", str(listener.fileno())], pass_fds=[listener.fileno()])
-        client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
-        expect(exactly(client, 6), b"static")
-        expect(server.wait(WATCHDOG), 0)
-    client = socket.create_connection(listener.getsockname(), timeout=WATCHDOG)
-    connection, _ = listener.accept()
-    connection.sendall(b"parent")
-    expect(exactly(client, 6), b"parent")
 
 
 # --- threads

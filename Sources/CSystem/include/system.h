@@ -188,6 +188,9 @@ static inline long sk_memfd_create(const char *name, unsigned flags) {
     return sk_syscall6(SYS_memfd_create, SK_P(name), flags, 0, 0, 0, 0);
 }
 static inline long sk_fstat(int fd, struct stat *status) { return sk_syscall6(SYS_fstat, fd, SK_P(status), 0, 0, 0, 0); }
+static inline long sk_fgetxattr(int fd, const char *name, void *value, size_t size) {
+    return sk_syscall6(SYS_fgetxattr, fd, SK_P(name), SK_P(value), (long)size, 0, 0);
+}
 static inline long sk_fstatfs(int fd, struct statfs *status) {
     return sk_syscall6(SYS_fstatfs, fd, SK_P(status), 0, 0, 0, 0);
 }
@@ -557,31 +560,27 @@ static inline int sk_spawn_append(posix_spawn_file_actions_t *own, const posix_s
     return error;
 }
 
-/* The number to which the actions copy the descriptor, -1 for none. */
-static inline int sk_spawn_target(const posix_spawn_file_actions_t *actions, int fd) {
-    for (int index = 0; actions && index < actions->__used; index++)
-        if (sk_spawn_list(actions)[index].tag == 1 && sk_spawn_list(actions)[index].dup.fd == fd)
-            return sk_spawn_list(actions)[index].dup.target;
-    return -1;
-}
-/* Whether they put another in its place. */
-static inline int sk_spawn_replaces(const posix_spawn_file_actions_t *actions, int fd) {
-    for (int index = 0; actions && index < actions->__used; index++) {
-        const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
-        if (action->tag == 1 && action->dup.target == fd) return 1;
-        if (action->tag == 2 && action->open.fd == fd) return 1;
-    }
-    return 0;
+/* The number that the action of this index is the last to copy something to; -1 where it is none such. */
+static inline int sk_spawn_target(const posix_spawn_file_actions_t *actions, int index) {
+    const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
+    if (action->tag != 1) return -1;
+    for (int later = index + 1; later < actions->__used; later++)
+        if (sk_spawn_list(actions)[later].tag == 1 && sk_spawn_list(actions)[later].dup.target == action->dup.target)
+            return -1;
+    return action->dup.target;
 }
 
-/* Whether they close a number that the child has had from the start, or put another in its place. */
-static inline int sk_spawn_closes(const posix_spawn_file_actions_t *actions, int fd) {
-    for (int index = 0; actions && index < actions->__used; index++) {
+/* What the child has under the number in the end: the parent's descriptor of this number, or another of which the
+   actions make a copy there; -1 where they close it or open a file. */
+static inline int sk_spawn_origin(const posix_spawn_file_actions_t *actions, int number) {
+    for (int index = actions ? actions->__used - 1 : -1; index >= 0; index--) {
         const struct sk_spawn_action *action = sk_spawn_list(actions) + index;
-        if (action->tag == 0 && action->dup.fd == fd) return 1;
-        if (action->tag == 5 && action->dup.fd <= fd) return 1;
+        if (action->tag == 0 && action->dup.fd == number) return -1;
+        if (action->tag == 1 && action->dup.target == number) number = action->dup.fd;
+        if (action->tag == 2 && action->open.fd == number) return -1;
+        if (action->tag == 5 && action->dup.fd <= number) return -1;
     }
-    return sk_spawn_replaces(actions, fd);
+    return number;
 }
 
 // MARK: Signals while system() waits
