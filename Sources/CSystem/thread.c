@@ -4,9 +4,11 @@
 #include "include/system.h"
 
 __thread int sk_thread_id_word = 0;
+__thread uint32_t *sk_held_words[sk_held_at_most];
 __thread int sk_stp_error_word = 0;
 __thread int sk_left_descriptor_word = 0;
 
+long sk_robust_list_offset = 0;
 _Alignas(64) uint64_t sk_process_lock_words[8];
 
 #ifdef SKEIN_CRASH_POINTS

@@ -237,6 +237,8 @@ package struct BlockArenas {
         guard let index = vacancy(), let identity = MemoryIdentity(descriptor),
             let base = unsafe map(size: size, shared: true, descriptor: descriptor)
         else { return nil }
+        // Before the first lock of an end.
+        sk_find_robust_list()
         unsafe arenas![index] = Arena(base: base, size: size, descriptor: descriptor, identity: identity)
         unsafe process.noteHidden?(descriptor, true)
         return index

@@ -29,11 +29,9 @@ package struct ProcessState {
     package var isConfined = false
     /// Its filter lets through what making connections takes.
     package var maySetUp = true
-    /// It lets through what handing an end to a relay takes, what starting one takes, and what asking for
-    /// another process takes.
+    /// It lets through what handing an end to a relay takes, and what starting one takes.
     package var mayRelay = true
     package var mayStartRelay = true
-    package var mayProbe = true
     /// How many descriptors the process may have, where its filter keeps it from asking and from changing it.
     package var fixedDescriptorLimit: Int? = nil
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.
@@ -62,7 +60,6 @@ package func withProcessLock<Result>(_ body: () -> Result) -> Result {
 /// For fork alone: the child finds everything consistent, since its parent held the lock.
 package func lockProcess() -> UInt32 { processLock().acquire() }
 package func unlockProcess(_ generation: UInt32) { processLock().release(generation) }
-package func abandonProcessLock() { _ = processLock().abandon() }
 package func resetProcessLock() {
     let lock = processLock()
     lock.memory.release64(0, 0)
@@ -71,6 +68,7 @@ package func resetProcessLock() {
 /// Reads who and where this process is. Again after fork.
 package func identifyProcess() {
     sk_forget_thread_id()
+    Lock.forgetHeld()
     unsafe process.descent &+= 1
     unsafe process.processIdentifier = sk_getpid()
     unsafe process.effectiveUser = sk_geteuid()

@@ -33,7 +33,6 @@ private let relayStartWithArguments: InlineArray<5, SystemCallFilter.Call> = [
     .unixSocket(SYS_socket, 5), .unixSocket(SYS_socketpair, 5), .unixSocket(SYS_socketpair, 1), .sharedMemory,
     .init(SYS_prctl, 15 /* PR_SET_NAME */),
 ]
-private let probeCalls: InlineArray<3, Int32> = [SYS_kill, SYS_openat, SYS_read]
 private let setUpWithArguments: InlineArray<3, SystemCallFilter.Call> = [
     .unixSocket(SYS_socket, 5), .init(SYS_socket, 16 /* AF_NETLINK */, UInt64(3 | Flag.closeOnExec), 4, 0),
     .sharedMemory,
@@ -84,7 +83,7 @@ func confine(_ filter: SystemCallFilter) {
     unsafe process.table.settleNow(ending: true)
     unsafe process.isConfined = true
     guard unsafe descriptorTable != nil || rules.enabled else { return }
-    if !filter.isSafe(probeCalls) { unsafe process.mayProbe = false }
+    sk_find_robust_list()
     if filter.answer(.init(SYS_prlimit64)) != .allows { unsafe process.fixedDescriptorLimit = descriptorLimit() }
     if !filter.allowsConnections {
         withdraw()

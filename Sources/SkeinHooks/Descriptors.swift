@@ -126,13 +126,11 @@ func arrive(_ accept: () -> Int, look: (Int32) -> Void) -> Int {
     return descriptor
 }
 
-/// For a thread that leaves its accept, or the taking up of an end, by longjmp.
+/// For a thread that leaves its accept by longjmp.
 func abandonArrival() {
     let words = acceptWords
     let own = UInt32(truncatingIfNeeded: sk_thread_id())
     if words.compareExchange32(AcceptWord.enters, own, 0) { words.add32(AcceptWord.entered, 1) }
-    _ = Lock(words, AcceptWord.lock).abandon()
-    _ = Lock(words, takeUpLock).abandon()
 }
 
 /// For a forked child: whoever was accepting is its parent's, and so is who was taking up an end.

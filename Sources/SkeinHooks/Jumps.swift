@@ -28,6 +28,6 @@ typealias Jump = @convention(c) (UnsafeMutableRawPointer?, Int32) -> Void
 /// Those that this thread holds: it is in the middle of a call of ours, and will not go on with it.
 private func giveUpLocks() {
     if unsafe descriptorTable == nil { return }
-    abandonProcessLock()
     abandonArrival()
+    Lock.abandonHeld()
 }

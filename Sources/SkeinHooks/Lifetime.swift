@@ -369,7 +369,12 @@ private func ioctl(_ descriptor: Int32, _ request: UInt, _ argument: UnsafeMutab
 func watchForks() {
     sk_at_fork({ beforeFork() }, { afterForkInParent() }, { afterForkInChild() })
     unsafe sk_watch_filters { unsafe confine(SystemCallFilter(program: $0)) }
-    sk_watch_clones({ beforeFork() }, { afterQuietFork(inParentOf: $0) }, { afterForkInChild() })
+    sk_watch_clones(
+        { beforeFork() }, { afterQuietFork(inParentOf: $0) },
+        {
+            sk_register_robust_list()
+            afterForkInChild()
+        })
 }
 
 /// The process lock's generation while a fork holds it; nil where there was nothing to guard.

@@ -335,6 +335,72 @@ static inline int sk_thread_id(void) {
 }
 static inline void sk_forget_thread_id(void) { sk_thread_id_word = 0; }
 
+/// The locks that this thread holds, or is about to take: their words. More than a few at once are a fork's, or those of
+/// signal handlers that come in one upon the other.
+enum { sk_held_at_most = 4 };
+extern __thread uint32_t *sk_held_words[sk_held_at_most] __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/// How far behind the thread pointer the C library keeps the list of robust mutexes, which the kernel looks through when the
+/// thread ends; 0 where that isn't known.
+extern long sk_robust_list_offset __attribute__((visibility("hidden")));
+static inline struct robust_list_head *sk_robust_list(void) {
+    return (struct robust_list_head *)((char *)__builtin_thread_pointer() + sk_robust_list_offset);
+}
+static inline void sk_find_robust_list(void) {
+    struct robust_list_head *list = 0;
+    size_t size = 0;
+    if (sk_robust_list_offset || sk_syscall6(SYS_get_robust_list, 0, SK_P(&list), SK_P(&size), 0, 0, 0) < 0) return;
+    if (list && size == sizeof *list) sk_robust_list_offset = (char *)list - (char *)__builtin_thread_pointer();
+}
+/// For a child that the C library didn't fork: the kernel forgets the list at each fork.
+static inline void sk_register_robust_list(void) {
+    if (sk_robust_list_offset)
+        sk_syscall6(SYS_set_robust_list, SK_P(sk_robust_list()), sizeof(struct robust_list_head), 0, 0, 0, 0);
+}
+
+/// The mutex that the kernel believes to be at work on where its word is this.
+static inline struct robust_list *sk_robust_entry(uint32_t *word) {
+    return (struct robust_list *)((char *)word - sk_robust_list()->futex_offset);
+}
+
+/// Before a lock is taken: notes it, and has the kernel mark it should the thread end before `sk_let_go`. Whether the
+/// thread may hold it already: it does so where the word has its number.
+static inline int sk_hold(void *lock) {
+    uint32_t *word = lock, **place = 0;
+    int others = 0;
+    for (int index = 0; index < sk_held_at_most; index++) {
+        if (sk_held_words[index] == word) return 1;
+        if (sk_held_words[index]) others = 1;
+        else if (!place) place = &sk_held_words[index];
+    }
+    if (!place) return 1;
+    *place = word;
+    // An operation of the C library's own is left alone: a signal handler came in between.
+    if (sk_robust_list_offset && (others || !sk_robust_list()->list_op_pending))
+        sk_robust_list()->list_op_pending = sk_robust_entry(word);
+    __asm__ volatile("" ::: "memory");
+    return 0;
+}
+
+/// After a lock was given up, or not got.
+static inline void sk_let_go(void *lock) {
+    uint32_t *word = lock, *other = 0;
+    __asm__ volatile("" ::: "memory");
+    for (int index = 0; index < sk_held_at_most; index++) {
+        if (sk_held_words[index] == word) sk_held_words[index] = 0;
+        if (sk_held_words[index]) other = sk_held_words[index];
+    }
+    if (sk_robust_list_offset && sk_robust_list()->list_op_pending == sk_robust_entry(word))
+        sk_robust_list()->list_op_pending = other ? sk_robust_entry(other) : 0;
+}
+
+/// One that this thread holds, and is still noted; null for none.
+static inline void *sk_any_held(void) {
+    for (int index = 0; index < sk_held_at_most; index++)
+        if (sk_held_words[index]) return sk_held_words[index];
+    return 0;
+}
+
 /// What STPerror reports of this thread's last STP call.
 extern __thread int sk_stp_error_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
 static inline int sk_stp_error(void) { return sk_stp_error_word; }
