@@ -29,9 +29,10 @@ package struct ProcessState {
     package var isConfined = false
     /// Its filter lets through what making connections takes.
     package var maySetUp = true
-    /// It lets through what handing an end to a relay takes, and what starting one takes.
+    /// It lets through what handing an end to a relay takes, what starting one takes, and what asking one takes.
     package var mayRelay = true
     package var mayStartRelay = true
+    package var mayAskRelays = true
     /// How many descriptors the process may have, where its filter keeps it from asking and from changing it.
     package var fixedDescriptorLimit: Int? = nil
     /// When the kernel was last asked about descriptors that looked idle, in nanoseconds.

@@ -33,6 +33,10 @@ private let relayStartWithArguments: InlineArray<5, SystemCallFilter.Call> = [
     .unixSocket(SYS_socket, 5), .unixSocket(SYS_socketpair, 5), .unixSocket(SYS_socketpair, 1), .sharedMemory,
     .init(SYS_prctl, 15 /* PR_SET_NAME */),
 ]
+/// What asking one takes, once there is a socket for it.
+private let relayQuestionCalls: InlineArray<6, Int32> = [
+    SYS_connect, SYS_getsockopt, SYS_sendmsg, SYS_ppoll, SYS_recvfrom, SYS_close,
+]
 private let setUpWithArguments: InlineArray<3, SystemCallFilter.Call> = [
     .unixSocket(SYS_socket, 5), .init(SYS_socket, 16 /* AF_NETLINK */, UInt64(3 | Flag.closeOnExec), 4, 0),
     .sharedMemory,
@@ -54,6 +58,11 @@ extension SystemCallFilter {
             return false
         }
         return true
+    }
+
+    /// Whether asking a relay is safe: a question that can't be put is left unasked.
+    fileprivate var allowsRelayQuestions: Bool {
+        isSafe(relayQuestionCalls) && answer(.unixSocket(SYS_socket, 5)) != .ends
     }
 
     /// Whether open connections work on behind it.
@@ -84,6 +93,7 @@ func confine(_ filter: SystemCallFilter) {
     unsafe process.isConfined = true
     guard unsafe descriptorTable != nil || rules.enabled else { return }
     sk_find_robust_list()
+    if !filter.allowsRelayQuestions { unsafe process.mayAskRelays = false }
     if filter.answer(.init(SYS_prlimit64)) != .allows { unsafe process.fixedDescriptorLimit = descriptorLimit() }
     if !filter.allowsConnections {
         withdraw()
@@ -178,10 +188,6 @@ let findControl: @convention(c) () -> Void = {
     if option == 22 /* PR_SET_SECCOMP */ {
         // Mode 1 is the strict one, mode 2 has a program.
         unsafe confine(SystemCallFilter(program: second == 2 ? UnsafeRawPointer(bitPattern: third) : nil))
-    } else if option == 38 /* PR_SET_NO_NEW_PRIVS */ {
-        // A filter may come past the hooks.
-        unsafe process.table.settleNow(ending: true)
-        unsafe process.isConfined = true
     }
     if let next = unsafe nextControl { return next(option, second, third, fourth, fifth) }
     let words = (

@@ -218,8 +218,7 @@ extension Endpoint {
     /// Has each relay of this end catch up with those who use its streams, so that what they have written and read comes
     /// before what this process does next. False where the ring had no room for all of it.
     @inline(never) func letRelaysCatchUp(_ descriptor: Int32) -> Bool {
-        // Who filters its system calls expects none of these.
-        guard block.load32(Block.relays) != 0, unsafe !isRelay && !process.isConfined else { return true }
+        guard block.load32(Block.relays) != 0, unsafe !isRelay && process.mayAskRelays else { return true }
         var isThrough = true
         for index in 0..<Block.relayNamesKept where !catchUp(relay(index), descriptor) { isThrough = false }
         return isThrough

@@ -8,7 +8,8 @@ import socket
 import struct
 import subprocess
 
-from cases import WATCHDOG, case, connect, echoes, expect, in_memory
+from cases import WATCHDOG, case, connect, echoes, expect, in_memory, pair
+from turns import takes_turns
 
 SYSCALL = ctypes.CDLL(None, use_errno=True).syscall
 X86 = os.uname().machine == "x86_64"
@@ -20,6 +21,10 @@ NUMBERS = dict(zip(("sendto", "recvfrom", "ppoll", "epoll_pwait", "memfd_create"
 if X86:
     NUMBERS |= {"fork": 57, "vfork": 58}
 KILL, REFUSE, ALLOW = 0x80000000, 0x00050000 | errno.EPERM, 0x7FFF0000
+
+
+def forgo_privileges():
+    expect(ctypes.CDLL(None, use_errno=True).prctl(38, 1, 0, 0, 0), 0)  # PR_SET_NO_NEW_PRIVS
 
 
 def deny(how, *calls, past_hooks=False):
@@ -37,7 +42,7 @@ def deny(how, *calls, past_hooks=False):
     text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     filter_ = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(text)))
     libc = ctypes.CDLL(None, use_errno=True)
-    expect(libc.prctl(38, 1, 0, 0, 0), 0)  # PR_SET_NO_NEW_PRIVS
+    forgo_privileges()
     if past_hooks:
         expect(SYSCALL(NUMBERS["seccomp"], 1, 0, filter_), 0)
     else:
@@ -123,3 +128,11 @@ def killed_connections():
 def filter_by_number():
     behind_each([((KILL, "memfd_create"), {"carried": TCP, "past_hooks": True}),
                  ((KILL, "epoll_pwait", "ppoll"), {"carried": TCP, "past_hooks": True})])
+
+
+@case("a program without new privileges, or behind a filter that allows what it takes, takes turns with what it starts")
+def turns_confined():
+    for confine in (forgo_privileges, lambda: deny(KILL)):
+        client, server = pair()
+        confine()
+        takes_turns(client, server, 10)

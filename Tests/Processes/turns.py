@@ -377,5 +377,15 @@ def accept_interrupted(listener, number, ends):
     expect((accepted, error) == (-1, errno.EINTR) if ends else accepted >= 0, True, (number, accepted, error))
     os.waitpid(child, 0)
     if accepted < 0:
+def takes_turns(client, server, rounds):
+    """A program without the header and this one write in turn."""
+    result = reading(client)
+    with server:
+        for index in range(rounds):
+            run("printf", f"{2 * index} ", stdout=server, environment=WITHOUT)
+            server.sendall(b"%d " % (2 * index + 1))
+    expect(result(), b"".join(b"%d " % index for index in range(2 * rounds)))
+
+
         accepted = libc.accept(listener.fileno(), None, None)
     os.close(accepted)
