@@ -25,7 +25,7 @@ extension Endpoint {
 
     @inline(never) private func ringIfHalfFree(_ descriptor: Int32) {
         let unread = peer.acquire64(Layout.tail) &- block.load64(Block.head)
-        if unread <= UInt64(Layout.capacity(block.load32(Block.readKind)) / 2) { ring(descriptor) }
+        if unread <= UInt64(readCapacity / 2) { ring(descriptor) }
     }
 
     /// One bell for each sleeper of either kind: they share one queue (the model in Tests/Models says why).

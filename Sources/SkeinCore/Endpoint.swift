@@ -127,22 +127,15 @@ extension Endpoint {
             let head = block.load64(Block.head)
             if let limit = urgentLimit(head: head, skipping: skipping) { available = min(available, limit) }
             let wanted = min(available, count)
-            var kind = block.load32(Block.readKind)
             var done = 0
             while done < wanted {
                 let position = head &+ UInt64(skipping &+ done)
-                let run = contiguous(at: position, wanted: wanted &- done, kind: &kind)
-                let mask = UInt64(Layout.capacity(kind) - 1)
-                unsafe slot.copyOut(
-                    Layout.ring(end: 1 - end, kind: kind) + Int(position & mask),
-                    to: unsafe target.advanced(by: done), count: run)
-                done &+= run
+                let run = contiguous(at: position, wanted: wanted &- done)
+                unsafe slot.copyOut(run.place, to: unsafe target.advanced(by: done), count: run.length)
+                done &+= run.length
             }
             guard lock.holds(generation) else { continue }
-            if !peek {
-                block.store32(Block.readKind, kind)
-                advance(head &+ UInt64(done))
-            }
+            if !peek { advance(head &+ UInt64(done)) }
             lock.release(generation)
             return done
         }
@@ -160,28 +153,29 @@ extension Endpoint {
         let generation = lock.acquire()
         defer { lock.release(generation) }
         guard block.load64(Block.head) == position, readable() >= count, !has(EndFlag.taken) else { return false }
-        moveHead(to: position &+ UInt64(count))
+        advance(position &+ UInt64(count))
         return true
     }
 
-    private func moveHead(to position: UInt64) {
+    /// The run at `position` that lies in one piece: where in the slot, and how long it is.
+    @inline(__always) private func contiguous(at position: UInt64, wanted: Int) -> (place: Int, length: Int) {
         let placement = peer.acquire64(Layout.placement)
-        if placement >> 1 <= position { block.store32(Block.readKind, UInt32(placement & 1)) }
-        advance(position)
+        let kind = peersKind(at: position, placement)
+        let start = placement >> 1
+        let limit = start > position ? Int(min(start &- position, UInt64(wanted))) : wanted
+        let offset = Int(position & UInt64(Layout.capacity(kind) - 1))
+        return (Layout.ring(end: 1 - end, kind: kind) + offset, min(limit, Layout.capacity(kind) &- offset))
     }
 
-    /// The length of the run at `position` that lies in one piece, and the ring that it lies in.
-    @inline(__always) private func contiguous(at position: UInt64, wanted: Int, kind: inout UInt32) -> Int {
-        let placement = peer.acquire64(Layout.placement)
-        let start = placement >> 1
-        var limit = wanted
-        if start <= position {
-            kind = UInt32(placement & 1)
-        } else if start &- position < UInt64(limit) {
-            limit = Int(start &- position)
-        }
-        let capacity = Layout.capacity(kind)
-        return min(limit, capacity &- Int(position & UInt64(capacity - 1)))
+    /// The ring that the peer's byte at `position` lies in. What is unread before a change lies all in the other one:
+    /// there is no further change until it has been read.
+    @inline(__always) private func peersKind(at position: UInt64, _ placement: UInt64) -> UInt32 {
+        UInt32(placement & 1) ^ (placement >> 1 > position ? 1 : 0)
+    }
+
+    /// The capacity of the ring that the next byte to read lies in.
+    package var readCapacity: Int {
+        Layout.capacity(peersKind(at: block.load64(Block.head), peer.acquire64(Layout.placement)))
     }
 }
 
@@ -256,10 +250,8 @@ extension Endpoint {
         guard urgent != 0, option(.oobInline) == 0, block.load64(Block.urgentSeen) != urgent else { return nil }
         let head = block.load64(Block.head)
         guard urgent &- 1 >= head, urgent &- 1 &- head < UInt64(readable()) else { return nil }
-        var kind = block.load32(Block.readKind)
         var byte: UInt8 = 0
-        _ = contiguous(at: urgent &- 1, wanted: 1, kind: &kind)
-        let place = Layout.ring(end: 1 - end, kind: kind) + Int((urgent &- 1) & UInt64(Layout.capacity(kind) - 1))
+        let place = contiguous(at: urgent &- 1, wanted: 1).place
         unsafe withUnsafeMutableBytes(of: &byte) { unsafe slot.copyOut(place, to: $0.baseAddress!, count: 1) }
         if !peek { block.store64(Block.urgentSeen, urgent) }
         return byte
@@ -274,9 +266,8 @@ extension Endpoint {
         var doubts = 0
         while true {
             let tail = block.load64(Block.tail)
-            let start = block.load64(Block.switchPosition)
+            let (kind, start) = placement
             let head = peerHead(tail: tail)
-            let kind = block.load32(Block.writeKind)
             let used = tail &- max(head, start)
             if used > UInt64(Layout.capacity(kind)) {
                 // Another thread wrote between the loads: look again. While nobody writes, it is the peer, whose head
@@ -306,8 +297,7 @@ extension Endpoint {
 
     /// Whether poll should say POLLOUT: half of the ring is free, so that a woken writer has work.
     @inline(__always) package func isWritable() -> Bool {
-        let kind = block.load32(Block.writeKind)
-        let limit = limited(Layout.capacity(kind), unread: 0)
+        let limit = limited(Layout.capacity(placement.kind), unread: 0)
         return writable() >= max(limit / 2, 1)
     }
 
@@ -339,6 +329,7 @@ extension Endpoint {
             }
             guard lock.holds(generation) else { continue }
             let newTail = tail &+ UInt64(wanted)
+            publishPlacement()
             block.store64(Block.tail, newTail)
             if urgent { mine.store64(Layout.urgent, newTail) }
             mine.release64(Layout.tail, newTail)
@@ -370,8 +361,7 @@ extension Endpoint {
     }
 
     @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (kind: UInt32, room: Int) {
-        let kind = block.load32(Block.writeKind)
-        let start = block.load64(Block.switchPosition)
+        let (kind, start) = placement
         var head = block.load64(Block.peerHead)
         var room = limited(
             Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
@@ -403,10 +393,27 @@ extension Endpoint {
     }
 
     @inline(never) private func place(kind: UInt32, from tail: UInt64) {
-        block.store32(Block.writeKind, kind)
         block.store32(Block.smallWrites, 0)
-        block.store64(Block.switchPosition, tail)
-        mine.release64(Layout.placement, tail << 1 | UInt64(kind))
+        block.store64(Block.placement, tail << 1 | UInt64(kind))
+    }
+
+    /// The ring that is written to, and from which position on. One word, so that who takes the lock over finds either
+    /// change whole.
+    @inline(__always) private var placement: (kind: UInt32, start: UInt64) {
+        let word = block.load64(Block.placement)
+        return (UInt32(word & 1), word >> 1)
+    }
+
+    /// Before the first byte that lies there. Who changed it may not have come to that.
+    @inline(__always) private func publishPlacement() {
+        let word = block.load64(Block.placement)
+        if mine.load64(Layout.placement) != word { mine.release64(Layout.placement, word) }
+    }
+
+    /// For an end that has written nothing: begins in the large ring.
+    package func beginLarge() {
+        block.store64(Block.placement, 1)
+        publishPlacement()
     }
 
     /// Bytes written that the peer has not read (SIOCOUTQ, and what a close waits for).

@@ -77,14 +77,12 @@ package enum Block {
     package static let size = 320
     package static let readLock = 0
     package static let writeLock = 8
-    package static let readKind = 16
-    package static let writeKind = 20
     package static let head = 24
     package static let tail = 32
     /// The peer's head as last read; never ahead of `tail`.
     package static let peerHead = 40
-    /// Position of the last change of `placement`.
-    package static let switchPosition = 48
+    /// What `Layout.placement` says, or is about to say.
+    package static let placement = 48
     package static let flags = 56
     /// Processes that hold this end.
     package static let holders = 60

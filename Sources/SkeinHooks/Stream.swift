@@ -93,10 +93,7 @@ extension Endpoint {
     /// Chooses the ring that writes begin in, and may be bound to (bits of `EndSetting`).
     func setRings(_ settings: UInt32) {
         block.store32(Block.settings, settings)
-        if settings & EndSetting.largeRing != 0 && block.load64(Block.tail) == 0 {
-            block.store32(Block.writeKind, 1)
-            mine.release64(Layout.placement, 1)
-        }
+        if settings & EndSetting.largeRing != 0 && block.load64(Block.tail) == 0 { beginLarge() }
     }
 
     /// The pending error, once: what SO_ERROR, a read or a write reports.

@@ -1,5 +1,6 @@
-// Leaves accept ("a") or connect ("c") by siglongjmp from a signal handler, after more and more instructions, which the
-// processor counts by a trap at each. Then other threads must be able to accept and connect, and connections must work.
+// Leaves accept ("a"), connect ("c"), write ("w"), read ("r") or epoll_wait ("e") by siglongjmp from a signal handler, after
+// more and more instructions, which the processor counts by a trap at each. Then other threads must be able to do the same,
+// and connections must work.
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <pthread.h>
@@ -7,18 +8,22 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { patience = 20, trap_flag = 0x100, pairs = 12 };
+// What is written first lies in the small ring, what comes after `filling` bytes in the large one.
+enum { patience = 20, trap_flag = 0x100, pairs = 12, filling = 16300, more = 300 };
 
 static volatile long left;
 static volatile int counts;
 static sigjmp_buf place;
-static int listener;
+static int listener, ends[2], set;
+static char stream[filling + more], got[filling + 2 * more];
 static struct sockaddr_in address;
 static socklen_t length = sizeof address;
 
@@ -35,6 +40,17 @@ static void trap(int number, siginfo_t *information, void *context) {
     }
 }
 
+static void make(char call, int client) {
+    struct epoll_event event;
+    switch (call) {
+    case 'a': accept(listener, 0, 0); return;
+    case 'c': connect(client, (struct sockaddr *)&address, length); return;
+    case 'w': write(ends[0], stream + filling, more); return;
+    case 'r': read(ends[1], got, more); return;
+    case 'e': epoll_wait(set, &event, 1, -1); return;
+    }
+}
+
 // Returns whether the call came to its end before its instructions were counted down.
 static int leave(char call, long instructions) {
     struct sigaction action = {.sa_sigaction = trap, .sa_flags = SA_SIGINFO};
@@ -45,8 +61,7 @@ static int leave(char call, long instructions) {
     left = instructions;
     counts = 1;
     raise(SIGTRAP);
-    if (call == 'a') accept(listener, 0, 0);
-    else connect(client, (struct sockaddr *)&address, length);
+    make(call, client);
     counts = 0;
     return 1;
 }
@@ -81,6 +96,63 @@ static int echoes(int one, int other) {
     return write(one, "x", 1) == 1 && read(other, &byte, 1) == 1 && byte == 'x';
 }
 
+// Before the call that is left: a ring that is nearly full, and for reading one that ends in the middle of what is read.
+static void prepare(char call) {
+    for (int index = 0; index < filling + more; index++) stream[index] = (char)(index % 251);
+    if (call == 'e') {
+        set = epoll_create1(0);
+        struct epoll_event event = {.events = EPOLLIN};
+        epoll_ctl(set, EPOLL_CTL_ADD, listener, &event);
+        epoll_ctl(set, EPOLL_CTL_ADD, ends[1], &event);
+        write(ends[0], "x", 1);
+    } else if (call == 'w') {
+        write(ends[0], stream, filling);
+    } else if (call == 'r') {
+        write(ends[0], stream, filling);
+        write(ends[0], stream + filling, more);
+        read(ends[1], got, filling - more / 2);
+    }
+}
+
+// The stream, as far as the call that was left had come with it, and nothing else; then what this thread writes.
+static void *write_on(void *unused) {
+    (void)unused;
+    if (write(ends[0], "end", 3) != 3) return "nothing can be written";
+    shutdown(ends[0], SHUT_WR);
+    int count = 0, now;
+    while ((now = (int)read(ends[1], got + count, sizeof got - (size_t)count)) > 0) count += now;
+    if (now < 0 || (count != filling + 3 && count != filling + more + 3)) return "the stream has another length";
+    return memcmp(got, stream, (size_t)count - 3) || memcmp(got + count - 3, "end", 3) ? "the stream is broken" : 0;
+}
+
+static void *read_on(void *unused) {
+    (void)unused;
+    shutdown(ends[0], SHUT_WR);
+    int count = 0, now;
+    while ((now = (int)read(ends[1], got + count, sizeof got - (size_t)count)) > 0) count += now;
+    if (now < 0 || (count != more + more / 2 && count != more / 2)) return "the stream has another length";
+    return memcmp(got, stream + filling + more - count, (size_t)count) ? "the stream is broken" : 0;
+}
+
+static void *wait_on(void *unused) {
+    (void)unused;
+    struct epoll_event event, room = {.events = EPOLLOUT};
+    if (epoll_wait(set, &event, 1, patience * 1000) != 1) return "a waiter hears of nothing";
+    if (epoll_ctl(set, EPOLL_CTL_DEL, ends[1], 0) || epoll_wait(set, &event, 1, 0) != 0) return "a member doesn't leave";
+    if (epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &room) || epoll_wait(set, &event, 1, 0) != 1) return "none enters";
+    return 0;
+}
+
+static void *go_on_after(char call) {
+    pthread_t thread;
+    void *fault = 0;
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += patience;
+    pthread_create(&thread, 0, call == 'w' ? write_on : call == 'r' ? read_on : call == 'e' ? wait_on : go_on, 0);
+    return pthread_timedjoin_np(thread, &fault, &limit) ? "another thread hangs" : fault;
+}
+
 static const char *attempt(char call, long instructions, int *is_over) {
     listener = socket(AF_INET, SOCK_STREAM, 0);
     address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -88,16 +160,13 @@ static const char *attempt(char call, long instructions, int *is_over) {
     listen(listener, 64);
     getsockname(listener, (struct sockaddr *)&address, &length);
     int client = connected(), server = accept(listener, 0, 0);
+    ends[0] = connected();
+    ends[1] = accept(listener, 0, 0);
+    prepare(call);
     *is_over = leave(call, instructions);
-    pthread_t thread;
-    void *fault = 0;
-    struct timespec limit;
-    clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += patience;
-    pthread_create(&thread, 0, go_on, 0);
-    if (pthread_timedjoin_np(thread, &fault, &limit)) return "another thread hangs";
+    const char *fault = go_on_after(call);
+    if (!fault && (call == 'a' || call == 'c')) fault = go_on(0);
     if (fault) return fault;
-    if ((fault = go_on(0))) return fault;
     return echoes(client, server) && echoes(server, client) ? 0 : "an old connection is broken";
 }
 
