@@ -109,6 +109,9 @@ extension Endpoint {
         guard half || said & UInt32(POLLHUP | POLLERR) != 0, !has(EndFlag.hungUp) else { return }
         // First: the end must not look clean to another thread meanwhile.
         unsafe noticeStrays(local.pointee.descriptor)
+        // A reset behind an orderly end: reading ends well, writing doesn't.
+        let both = EndState.finished | EndState.abortive
+        if peer.acquire32(Layout.state) & both == both && !has(EndFlag.writeShut) { set(EndFlag.broken) }
         set(EndFlag.hungUp)
     }
 

@@ -444,6 +444,7 @@ extension Endpoint {
             // after its end left nothing. So does a listener that is gone before it accepted.
             let left = peer.acquire64(Layout.head) != block.load64(Block.tail)
             if left || (end == 0 && said & EndState.accepted == 0) { ending.reset = true }
+            if said & (EndState.abortive | EndState.finished) == EndState.abortive { ending.reset = true }
             // The relay was killed: what its program had still in the stream is lost.
             if said & (EndState.relayed | EndState.finished) == EndState.relayed { ending.reset = true }
             ending.finished = true

@@ -70,6 +70,9 @@ package enum EndState {
     package static let relayed: UInt32 = 16
     /// Its last holder has closed it, and the slot is never used again.
     package static let vacated: UInt32 = 32
+    /// SO_LINGER with no time: when its last holder goes, in whatever way, the connection is reset. Said beforehand: who
+    /// is killed says nothing, and of several that go at once none knows that it is the last.
+    package static let abortive: UInt32 = 64
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.

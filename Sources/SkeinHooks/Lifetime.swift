@@ -52,10 +52,6 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
             let end = unsafe Endpoint(local)
             end.setSignals(false)
             if isOpen { resetIfStray(end, descriptor) }
-            if end.option(.lingerOn) != 0 && end.option(.lingerSeconds) == 0 && end.block.load32(Block.holders) == 1 {
-                end.mine.or32(Layout.state, EndState.reset)
-                end.wakeAll(descriptor)
-            }
             unsafe departure.end = unsafe local
         } else if unsafe local.pointee.descriptor == descriptor {
             unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)

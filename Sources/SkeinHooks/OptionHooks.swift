@@ -58,6 +58,16 @@ extension Endpoint {
         setOption(option, value)
         if option == .sendBuffer { block.store32(Block.sendLimit, UInt32(value)) }
         if option == .receiveBuffer { mine.store32(Layout.receiveLimit, UInt32(value)) }
+        if option == .lingerOn || option == .lingerSeconds { announceLinger() }
+    }
+
+    /// Whether the end of this end is to be a reset.
+    fileprivate func announceLinger() {
+        if option(.lingerOn) != 0 && option(.lingerSeconds) == 0 {
+            mine.or32(Layout.state, EndState.abortive)
+        } else {
+            mine.clear32(Layout.state, EndState.abortive)
+        }
     }
 }
 
@@ -153,6 +163,7 @@ private func setOption(
         guard length >= 8 else { return -Int(EINVAL) }
         unsafe end.setOption(.lingerOn, value.loadUnaligned(as: Int32.self))
         unsafe end.setOption(.lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
+        end.announceLinger()
         return 0
     }
     let option = ourOption(level, name)

@@ -227,6 +227,18 @@ enum SendCases {
             try expect(second.settle([.readable, .writable, .peerHalfClosed, .error, .hangup]).contains(.hangup), true)
             try expect(second.write("x"), .failed(EPIPE))
         }.holding(for: [.tcp], DifferenceCases.refused)
+        + paired("after SO_LINGER 0 behind a half-close reading ends well, and the next write is refused") {
+            first, second in
+            cx_ignore_signal(SIGPIPE)
+            try expect(second.write("x"), 1)
+            try second.lingerZero()
+            try expect(second.shutdown(.write), 0)
+            second.close()
+            try expect(first.settle([.readable, .writable, .peerHalfClosed, .error, .hangup]).contains(.hangup), true)
+            try expect(first.read(), "x")
+            try expect(first.read(), .end)
+            try expect(first.write("x"), .failed(EPIPE))
+        }
         + paired("a second shutdown of the same side is no error while the peer is open") { first, _ in
             try expect(first.shutdown(.write), 0)
             try expect(first.shutdown(.write), 0)

@@ -319,17 +319,46 @@ def turns_nonblocking():
     client.close()
 
 
-@case("SO_LINGER of no time resets the connection once a child that shared it has ended")
-def turns_linger():
-    client, server = pair()
-    os.waitpid(in_child(lambda: None), 0)
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    server.close()
+def is_reset(client):
     try:
-        got = client.recv(1)
+        return client.recv(1) == "never"
     except ConnectionResetError:
-        got = "reset"
-    expect(got, "reset")
+        return True
+
+
+def without_time(server):
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@case("SO_LINGER of no time resets the connection once children that shared it have gone, in whatever way")
+def turns_linger():
+    for ends in (lambda: None, lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os.execlp("true", "true")):
+        client, server = pair()
+        os.waitpid(in_child(ends), 0)
+        without_time(server)
+        server.close()
+        expect(is_reset(client), True)
+
+
+@case("SO_LINGER of no time resets the connection when its last holders end, are killed or close at once")
+def turns_linger_last():
+    def wait_and(end, server, moment):
+        while time.monotonic() < moment:
+            pass
+        end(server)
+    for end in (lambda _: None, lambda _: os.kill(os.getpid(), signal.SIGKILL), socket.socket.close):
+        for _ in range(5):
+            client, server = pair()
+            without_time(server)
+            moment = time.monotonic() + 0.01
+            def share():
+                client.close()
+                wait_and(end, server, moment)
+            children = [in_child(share) for _ in range(2)]
+            server.close()
+            expect(is_reset(client), True)
+            for child in children:
+                os.waitpid(child, 0)
 
 
 @case("a program in a root without the header's library starts without a word of the loader")
@@ -346,6 +375,16 @@ def turns_chroot():
             shutil.copy(file, target)
         result = run("chroot", folder, program, capture_output=True)
         expect(result.stderr, b"")
+
+
+def takes_turns(client, server, rounds):
+    """A program without the header and this one write in turn."""
+    result = reading(client)
+    with server:
+        for index in range(rounds):
+            run("printf", f"{2 * index} ", stdout=server, environment=WITHOUT)
+            server.sendall(b"%d " % (2 * index + 1))
+    expect(result(), b"".join(b"%d " % index for index in range(2 * rounds)))
 
 
 # --- handlers
@@ -377,15 +416,5 @@ def accept_interrupted(listener, number, ends):
     expect((accepted, error) == (-1, errno.EINTR) if ends else accepted >= 0, True, (number, accepted, error))
     os.waitpid(child, 0)
     if accepted < 0:
-def takes_turns(client, server, rounds):
-    """A program without the header and this one write in turn."""
-    result = reading(client)
-    with server:
-        for index in range(rounds):
-            run("printf", f"{2 * index} ", stdout=server, environment=WITHOUT)
-            server.sendall(b"%d " % (2 * index + 1))
-    expect(result(), b"".join(b"%d " % index for index in range(2 * rounds)))
-
-
         accepted = libc.accept(listener.fileno(), None, None)
     os.close(accepted)
