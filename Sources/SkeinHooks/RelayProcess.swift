@@ -138,6 +138,13 @@ private struct RelayProcess {
         unsafe _ = hookEpollControl(epoll, operation, descriptor, &event)
     }
 
+    /// Closes what is watched. The kernel would tell of it for as long as anybody holds the same socket: all ends of one call
+    /// have the same gate, and a child that the maker forked meanwhile has all that was on its way.
+    private func forget(_ descriptor: Int32) {
+        watch(descriptor, 0, 0, operation: 2)
+        _ = sk_close(descriptor)
+    }
+
     // MARK: Ends
 
     private mutating func step(_ relayed: UnsafeMutablePointer<RelayedEnd>) {
@@ -199,8 +206,8 @@ private struct RelayProcess {
         }
         count -= 1
         _ = unsafe hookClose(relayed.pointee.bell)
-        _ = unsafe sk_close(relayed.pointee.stream)
-        if unsafe relayed.pointee.gate >= 0 { _ = unsafe sk_close(relayed.pointee.gate) }
+        unsafe forget(relayed.pointee.stream)
+        if unsafe relayed.pointee.gate >= 0 { unsafe forget(relayed.pointee.gate) }
         unsafe relayed.pointee.free()
         unsafe relayed.pointee.isGone = true
         unsafe cells.give(relayed)
@@ -248,13 +255,14 @@ private struct RelayProcess {
     private mutating func lookAtGate(_ relayed: UnsafeMutablePointer<RelayedEnd>) {
         var word: UInt8 = 0
         let gate = unsafe relayed.pointee.gate
+        guard gate >= 0 else { return }
         // Looked at, not taken: other ends may wait for the same word.
         let said = unsafe sk_recvfrom(gate, &word, 1, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
-        if said == -Int(EAGAIN) || said == -Int(EINTR) { return }
+        if said < 0 { return }
         if said == 1 && word == Gate.Word.neverMind { return unsafe drop(relayed) }
         // The exec has taken the maker's own descriptors, and with them its hold.
-        if said != 1 { unsafe relayed.pointee.end.block.subtract32(Block.holders, 1) }
-        _ = sk_close(gate)
+        if said == 0 { unsafe relayed.pointee.end.block.subtract32(Block.holders, 1) }
+        forget(gate)
         unsafe relayed.pointee.gate = -1
         unsafe relayed.pointee.hasBegun = true
     }
@@ -290,7 +298,7 @@ private struct RelayProcess {
             }
             for index in 0..<Int(received) { _ = sk_close(descriptors[index]) }
             if size > 0 { continue }
-            _ = sk_close(channel)
+            forget(channel)
             channel = -1
         }
     }
@@ -372,11 +380,8 @@ private struct RelayProcess {
         while let relayed = unsafe link {
             unsafe link = unsafe relayed.pointee.next
             guard unsafe relayed.pointee.bellCookie == bell else { continue }
-            if unsafe relayed.pointee.gate >= 0 {
-                unsafe lookAtGate(relayed)
-            } else {
-                unsafe relayed.pointee.hasBegun = true
-            }
+            unsafe lookAtGate(relayed)
+            if unsafe relayed.pointee.gate < 0 { unsafe relayed.pointee.hasBegun = true }
             // A queue holds less than this many steps move.
             for _ in 0..<64 where unsafe relayed.pointee.isBehind { unsafe step(relayed) }
             unsafe step(relayed)
@@ -399,7 +404,7 @@ private struct RelayProcess {
 
     /// Who shows the stream has it from an exec or a spawn that has happened, whatever the gate still says.
     private mutating func begin(_ relayed: UnsafeMutablePointer<RelayedEnd>) {
-        if unsafe relayed.pointee.gate >= 0 { unsafe lookAtGate(relayed) }
+        unsafe lookAtGate(relayed)
         unsafe relayed.pointee.hasBegun = true
     }
 }

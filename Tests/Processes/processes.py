@@ -26,6 +26,7 @@ import clones  # noqa: E402,F401
 import passing  # noqa: E402
 import past_hooks  # noqa: E402,F401
 import filters  # noqa: E402,F401
+import handing_on  # noqa: E402,F401
 import heirs  # noqa: E402,F401
 import inheriting  # noqa: E402
 import leaving  # noqa: E402,F401
