@@ -188,10 +188,11 @@ private func awaitHello(
 /// may connect without end, and ECONNABORTED makes programs ask anew.
 private let strangersAtOnce = 64
 
+/// Whether somebody is in the kernel's queue; yes where it can't be asked.
 private func isReadable(_ descriptor: Int32) -> Bool {
     var item = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     var now = timespec(tv_sec: 0, tv_nsec: 0)
-    return unsafe sk_ppoll(&item, 1, &now, nil) > 0
+    return unsafe sk_ppoll(&item, 1, &now, nil) != 0
 }
 
 /// Whether the hidden listener of a TCP listener has been shut, in this process or in another that holds it.
