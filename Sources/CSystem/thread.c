@@ -5,11 +5,38 @@
 
 __thread int sk_thread_id_word = 0;
 __thread uint32_t *sk_held_words[sk_held_at_most];
+__thread struct sk_write *sk_write_word = 0;
 __thread int sk_stp_error_word = 0;
 __thread int sk_left_descriptor_word = 0;
 
 long sk_robust_list_offset = 0;
 _Alignas(64) uint64_t sk_process_lock_words[8];
+
+int sk_hold_with_others(uint32_t *word) {
+    uint32_t **place = 0;
+    int others = 0;
+    for (int index = 0; index < sk_held_at_most; index++) {
+        if (sk_held_words[index] == word) return 1;
+        if (sk_held_words[index]) others = 1;
+        else if (!place) place = &sk_held_words[index];
+    }
+    if (!place) return 1;
+    *place = word;
+    if (sk_robust_list_offset && (others || !sk_robust_list()->list_op_pending))
+        sk_robust_list()->list_op_pending = sk_robust_entry(word);
+    __asm__ volatile("" ::: "memory");
+    return 0;
+}
+
+void sk_let_go_with_others(uint32_t *word) {
+    uint32_t *other = 0;
+    for (int index = 0; index < sk_held_at_most; index++) {
+        if (sk_held_words[index] == word) sk_held_words[index] = 0;
+        if (sk_held_words[index]) other = sk_held_words[index];
+    }
+    if (sk_robust_list_offset && sk_robust_list()->list_op_pending == sk_robust_entry(word))
+        sk_robust_list()->list_op_pending = other ? sk_robust_entry(other) : 0;
+}
 
 #ifdef SKEIN_CRASH_POINTS
 extern long strtol(const char *text, char **end, int base);

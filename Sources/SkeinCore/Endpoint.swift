@@ -134,16 +134,17 @@ extension Endpoint {
                 unsafe slot.copyOut(run.place, to: unsafe target.advanced(by: done), count: run.length)
                 done &+= run.length
             }
-            guard lock.holds(generation) else { continue }
-            if !peek { advance(head &+ UInt64(done)) }
+            guard lock.holds(generation), peek || advance(from: head, to: head &+ UInt64(done)) else { continue }
             lock.release(generation)
             return done
         }
     }
 
-    @inline(__always) private func advance(_ head: UInt64) {
-        block.store64(Block.head, head)
-        mine.release64(Layout.head, head)
+    /// False where a signal handler has read in between.
+    @inline(__always) private func advance(from head: UInt64, to newHead: UInt64) -> Bool {
+        guard block.moveOn64(Block.head, from: head, to: newHead) else { return false }
+        mine.raise64(Layout.head, to: newHead)
+        return true
     }
 
     /// Takes `count` bytes at `position` out without a copy; false, and nothing taken, when somebody else
@@ -153,8 +154,7 @@ extension Endpoint {
         let generation = lock.acquire()
         defer { lock.release(generation) }
         guard block.load64(Block.head) == position, readable() >= count, !has(EndFlag.taken) else { return false }
-        advance(position &+ UInt64(count))
-        return true
+        return advance(from: position, to: position &+ UInt64(count))
     }
 
     /// The run at `position` that lies in one piece: where in the slot, and how long it is.
@@ -266,7 +266,7 @@ extension Endpoint {
         var doubts = 0
         while true {
             let tail = block.load64(Block.tail)
-            let (kind, start) = placement
+            let (kind, start) = ring(block.load64(Block.placement))
             let head = peerHead(tail: tail)
             let used = tail &- max(head, start)
             if used > UInt64(Layout.capacity(kind)) {
@@ -297,7 +297,7 @@ extension Endpoint {
 
     /// Whether poll should say POLLOUT: half of the ring is free, so that a woken writer has work.
     @inline(__always) package func isWritable() -> Bool {
-        let limit = limited(Layout.capacity(placement.kind), unread: 0)
+        let limit = limited(Layout.capacity(ring(block.load64(Block.placement)).kind), unread: 0)
         return writable() >= max(limit / 2, 1)
     }
 
@@ -307,6 +307,7 @@ extension Endpoint {
         let lock = Lock(block, Block.writeLock)
         while true {
             let generation = lock.acquire()
+            finishInterrupted(lock)
             // As for reading, and before a place is chosen: that may tell the peer of another ring.
             if has(EndFlag.taken) {
                 lock.release(generation)
@@ -319,23 +320,56 @@ extension Endpoint {
                 lock.release(generation)
                 return 0
             }
-            let capacity = Layout.capacity(place.kind)
-            let ring = Layout.ring(end: end, kind: place.kind)
-            let offset = Int(tail & UInt64(capacity - 1))
-            let first = min(wanted, capacity &- offset)
-            unsafe slot.copyIn(ring + offset, from: source, count: first)
-            if first < wanted {
-                unsafe slot.copyIn(ring, from: source.advanced(by: first), count: wanted &- first)
+            var write = unsafe sk_write(
+                lock: lock.word, source: source, count: wanted, from: tail, old_placement: place.old,
+                placement: place.new, is_urgent: urgent ? 1 : 0, is_done: 0, outer: nil)
+            let isDone = unsafe withUnsafeMutablePointer(to: &write) { write in
+                unsafe sk_begin_write(write)
+                defer { unsafe sk_end_write(write) }
+                // From here on a handler that writes finishes this first; one that did so before has had the place.
+                return unsafe (lock.holds(generation) && finish(write)) || write.pointee.is_done != 0
             }
-            guard lock.holds(generation) else { continue }
-            let newTail = tail &+ UInt64(wanted)
-            publishPlacement()
-            block.store64(Block.tail, newTail)
-            if urgent { mine.store64(Layout.urgent, newTail) }
-            mine.release64(Layout.tail, newTail)
+            if isDone && place.new != place.old { giveLargeBack() }
             lock.release(generation)
-            return wanted
+            if isDone { return wanted }
         }
+    }
+
+    /// In a signal handler that came upon its own thread in a write to this end: its bytes come first, whole. It would go
+    /// on with its copying afterwards, where others' bytes lie by then.
+    @inline(__always) private func finishInterrupted(_ lock: Lock) {
+        guard let write = unsafe sk_interrupted_write(lock.word) else { return }
+        // It has moved the cursor itself, or will find its place taken.
+        if unsafe block.load64(Block.tail) != write.pointee.from { return publish() }
+        if unsafe finish(write) { unsafe write.pointee.is_done = 1 }
+    }
+
+    /// False where a signal handler was faster.
+    @inline(__always) private func finish(_ write: UnsafePointer<sk_write>) -> Bool {
+        let (from, end) = unsafe (write.pointee.from, write.pointee.from &+ UInt64(write.pointee.count))
+        let (old, new) = unsafe (write.pointee.old_placement, write.pointee.placement)
+        if new != old { _ = block.moveOn64(Block.placement, from: old, to: new) }
+        unsafe copy(write)
+        guard block.moveOn64(Block.tail, from: from, to: end) else { return false }
+        if unsafe write.pointee.is_urgent != 0 { mine.raise64(Layout.urgent, to: end) }
+        publish()
+        return true
+    }
+
+    @inline(__always) private func copy(_ write: UnsafePointer<sk_write>) {
+        let (kind, count) = unsafe (ring(write.pointee.placement).kind, write.pointee.count)
+        let capacity = Layout.capacity(kind)
+        let ring = Layout.ring(end: end, kind: kind)
+        let offset = unsafe Int(write.pointee.from & UInt64(capacity - 1))
+        let first = min(count, capacity &- offset)
+        unsafe slot.copyIn(ring + offset, from: write.pointee.source, count: first)
+        if first < count { unsafe slot.copyIn(ring, from: write.pointee.source + first, count: count &- first) }
+    }
+
+    /// Tells the peer how far there are bytes, and where they lie.
+    @inline(__always) private func publish() {
+        publishPlacement()
+        mine.raise64(Layout.tail, to: block.load64(Block.tail))
     }
 
     /// The peer's head, never ahead of what was written nor behind what was seen before.
@@ -360,8 +394,10 @@ extension Endpoint {
             || (start == 0 && block.load32(Block.settings) & EndSetting.smallRing == 0)
     }
 
-    @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (kind: UInt32, room: Int) {
-        let (kind, start) = placement
+    /// Where bytes behind `tail` go, as `Block.placement` says it, and for how many there is room. Nothing is changed yet.
+    @inline(__always) private func choosePlace(tail: UInt64, count: Int) -> (old: UInt64, new: UInt64, room: Int) {
+        let old = block.load64(Block.placement)
+        let (kind, start) = ring(old)
         var head = block.load64(Block.peerHead)
         var room = limited(
             Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
@@ -371,40 +407,39 @@ extension Endpoint {
                 Layout.capacity(kind) &- Int(truncatingIfNeeded: tail &- max(head, start)), unread: tail &- head)
         }
         if kind == 0 {
-            if room >= count || !mayGrow(head: head, tail: tail, start: start) { return (kind, room) }
+            if room >= count || !mayGrow(head: head, tail: tail, start: start) { return (old, old, room) }
             let grown = limited(Layout.largeCapacity, unread: tail &- head)
-            if grown <= room { return (kind, room) }
-            place(kind: 1, from: tail)
-            return (1, grown)
+            if grown <= room { return (old, old, room) }
+            block.store32(Block.smallWrites, 0)
+            return (old, tail << 1 | 1, grown)
         }
         if head == tail && count <= Layout.smallCapacity / 4 {
             let small = block.load32(Block.smallWrites) &+ 1
             block.store32(Block.smallWrites, small)
             if small >= 1024 && maySwitch(head: head, tail: tail, start: start) {
-                place(kind: 0, from: tail)
-                unsafe _ = sk_madvise(
-                    slot.base.advanced(by: Layout.ring(end: end, kind: 1)), Layout.largeCapacity, MADV_REMOVE)
-                return (0, limited(Layout.smallCapacity, unread: 0))
+                block.store32(Block.smallWrites, 0)
+                return (old, tail << 1, limited(Layout.smallCapacity, unread: 0))
             }
         } else if count > Layout.smallCapacity / 4 {
             block.store32(Block.smallWrites, 0)
         }
-        return (kind, room)
+        return (old, old, room)
     }
 
-    @inline(never) private func place(kind: UInt32, from tail: UInt64) {
-        block.store32(Block.smallWrites, 0)
-        block.store64(Block.placement, tail << 1 | UInt64(kind))
+    /// After a change of ring.
+    @inline(never) private func giveLargeBack() {
+        guard ring(block.load64(Block.placement)).kind == 0 else { return }
+        unsafe _ = sk_madvise(
+            slot.base.advanced(by: Layout.ring(end: end, kind: 1)), Layout.largeCapacity, MADV_REMOVE)
     }
 
-    /// The ring that is written to, and from which position on. One word, so that who takes the lock over finds either
+    /// The ring that is written to, and from which position on: one word, so that who takes the lock over finds either
     /// change whole.
-    @inline(__always) private var placement: (kind: UInt32, start: UInt64) {
-        let word = block.load64(Block.placement)
-        return (UInt32(word & 1), word >> 1)
+    @inline(__always) private func ring(_ placement: UInt64) -> (kind: UInt32, start: UInt64) {
+        (UInt32(placement & 1), placement >> 1)
     }
 
-    /// Before the first byte that lies there. Who changed it may not have come to that.
+    /// Before the first byte that lies there.
     @inline(__always) private func publishPlacement() {
         let word = block.load64(Block.placement)
         if mine.load64(Layout.placement) != word { mine.release64(Layout.placement, word) }

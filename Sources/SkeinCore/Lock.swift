@@ -21,13 +21,17 @@ package struct Lock {
         self.offset = offset
     }
 
-    private var word: UnsafeMutableRawPointer { unsafe memory.base.advanced(by: offset) }
+    var word: UnsafeMutableRawPointer { unsafe memory.base.advanced(by: offset) }
 
     /// Returns the generation, which `holds` and `release` want back.
     @inline(__always) package func acquire() -> UInt32 {
-        let isNested = unsafe sk_hold(word) != 0
-        if !memory.compareExchange32(offset, 0, me) { acquireSlowly(isNested) }
-        return memory.load32(offset + 4)
+        while true {
+            let isNested = unsafe sk_hold(word) != 0
+            if !memory.compareExchange32(offset, 0, me) { acquireSlowly(isNested) }
+            let generation = memory.load32(offset + 4)
+            // Else a handler came in between, had the lock, and gave it up.
+            if memory.load32(offset) == me { return generation }
+        }
     }
 
     /// As `acquire`, but nil at once where another thread has it.

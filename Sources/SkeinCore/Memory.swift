@@ -75,6 +75,19 @@ package struct SharedMemory {
         crashPoint()
         return unsafe word32(offset).pointee.exchange(value, ordering: .sequentiallyConsistent)
     }
+    /// Sets the word where it is still as expected, undivided by signal handlers of this thread; others are kept off by
+    /// a lock. Publishes everything written before.
+    @inline(__always) package func moveOn64(_ offset: Int, from expected: UInt64, to value: UInt64) -> Bool {
+        crashPoint()
+        let word = unsafe base.advanced(by: offset).assumingMemoryBound(to: UInt64.self)
+        return unsafe sk_move_on(word, expected, value) != 0
+    }
+    /// The same up to that value, from any that lies before it.
+    @inline(__always) package func raise64(_ offset: Int, to value: UInt64) {
+        while case let now = load64(offset), Int64(bitPattern: value &- now) > 0 {
+            if moveOn64(offset, from: now, to: value) { return }
+        }
+    }
     @inline(__always) package func add64(_ offset: Int, _ value: UInt64) {
         crashPoint()
         unsafe word64(offset).pointee.wrappingAdd(value, ordering: .relaxed)

@@ -30,4 +30,5 @@ private func giveUpLocks() {
     if unsafe descriptorTable == nil { return }
     abandonArrival()
     Lock.abandonHeld()
+    sk_forget_writes()
 }

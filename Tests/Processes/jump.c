@@ -1,6 +1,6 @@
 // Leaves accept ("a"), connect ("c"), write ("w"), read ("r") or epoll_wait ("e") by siglongjmp from a signal handler, after
 // more and more instructions, which the processor counts by a trap at each. Then other threads must be able to do the same,
-// and connections must work.
+// and connections must work. "W" and "R" are left by nothing: the handler writes or reads on the same connection.
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <pthread.h>
@@ -17,13 +17,14 @@
 #include <unistd.h>
 
 // What is written first lies in the small ring, what comes after `filling` bytes in the large one.
-enum { patience = 20, trap_flag = 0x100, pairs = 12, filling = 16300, more = 300 };
+enum { patience = 20, trap_flag = 0x100, pairs = 12, filling = 16300, more = 300, handled = 64 };
 
 static volatile long left;
 static volatile int counts;
 static sigjmp_buf place;
-static int listener, ends[2], set;
-static char stream[filling + more], got[filling + 2 * more];
+static int listener, ends[2], set, done;
+static char handles;
+static char stream[filling + more], got[filling + 2 * more], between[handled];
 static struct sockaddr_in address;
 static socklen_t length = sizeof address;
 
@@ -34,7 +35,10 @@ static void trap(int number, siginfo_t *information, void *context) {
         *flags &= ~trap_flag;
     } else if (left-- == 0) {
         counts = 0;
-        siglongjmp(place, 1);
+        *flags &= ~trap_flag;
+        if (handles == 'W') write(ends[0], memset(between, 'h', handled), handled);
+        else if (handles == 'R') read(ends[1], between, handled);
+        else siglongjmp(place, 1);
     } else {
         *flags |= trap_flag;
     }
@@ -45,8 +49,8 @@ static void make(char call, int client) {
     switch (call) {
     case 'a': accept(listener, 0, 0); return;
     case 'c': connect(client, (struct sockaddr *)&address, length); return;
-    case 'w': write(ends[0], stream + filling, more); return;
-    case 'r': read(ends[1], got, more); return;
+    case 'w': case 'W': done = (int)write(ends[0], stream + filling, more); return;
+    case 'r': case 'R': done = (int)read(ends[1], got, more); return;
     case 'e': epoll_wait(set, &event, 1, -1); return;
     }
 }
@@ -62,8 +66,9 @@ static int leave(char call, long instructions) {
     counts = 1;
     raise(SIGTRAP);
     make(call, client);
+    int is_over = counts;
     counts = 0;
-    return 1;
+    return is_over || !strchr("WR", call);
 }
 
 static int connected(void) {
@@ -98,6 +103,7 @@ static int echoes(int one, int other) {
 
 // Before the call that is left: a ring that is nearly full, and for reading one that ends in the middle of what is read.
 static void prepare(char call) {
+    handles = call;
     for (int index = 0; index < filling + more; index++) stream[index] = (char)(index % 251);
     if (call == 'e') {
         set = epoll_create1(0);
@@ -105,9 +111,9 @@ static void prepare(char call) {
         epoll_ctl(set, EPOLL_CTL_ADD, listener, &event);
         epoll_ctl(set, EPOLL_CTL_ADD, ends[1], &event);
         write(ends[0], "x", 1);
-    } else if (call == 'w') {
+    } else if (call == 'w' || call == 'W') {
         write(ends[0], stream, filling);
-    } else if (call == 'r') {
+    } else if (call == 'r' || call == 'R') {
         write(ends[0], stream, filling);
         write(ends[0], stream + filling, more);
         read(ends[1], got, filling - more / 2);
@@ -132,6 +138,22 @@ static void *read_on(void *unused) {
     while ((now = (int)read(ends[1], got + count, sizeof got - (size_t)count)) > 0) count += now;
     if (now < 0 || (count != more + more / 2 && count != more / 2)) return "the stream has another length";
     return memcmp(got, stream + filling + more - count, (size_t)count) ? "the stream is broken" : 0;
+}
+
+// What the handler wrote or read lies behind what the call did, or before it, each in one piece.
+static const char *check_order(char call, int is_over) {
+    const char *all = stream + filling - more / 2;
+    if (is_over) return 0;
+    if (done != more) return "the call did it in part";
+    if (call == 'R') {
+        int first = memcmp(got, all, more) == 0;
+        return memcmp(got, all + !first * handled, more) || memcmp(between, all + first * more, handled) ? "bytes were lost" : 0;
+    }
+    shutdown(ends[0], SHUT_WR);
+    if (recv(ends[1], got, sizeof got, MSG_WAITALL) != filling + more + handled) return "the stream has another length";
+    int first = memcmp(got + filling, between, handled) != 0;
+    return memcmp(got, stream, filling) || memcmp(got + filling + !first * handled, stream + filling, more)
+        || memcmp(got + filling + first * more, between, handled) ? "the stream is broken" : 0;
 }
 
 static void *wait_on(void *unused) {
@@ -164,6 +186,7 @@ static const char *attempt(char call, long instructions, int *is_over) {
     ends[1] = accept(listener, 0, 0);
     prepare(call);
     *is_over = leave(call, instructions);
+    if (strchr("WR", call)) return check_order(call, *is_over);
     const char *fault = go_on_after(call);
     if (!fault && (call == 'a' || call == 'c')) fault = go_on(0);
     if (fault) return fault;

@@ -363,35 +363,32 @@ static inline struct robust_list *sk_robust_entry(uint32_t *word) {
     return (struct robust_list *)((char *)word - sk_robust_list()->futex_offset);
 }
 
+extern int sk_hold_with_others(uint32_t *word) __attribute__((visibility("hidden")));
+extern void sk_let_go_with_others(uint32_t *word) __attribute__((visibility("hidden")));
+static inline int sk_holds_no_second(void) { return !sk_held_words[1] && !sk_held_words[2] && !sk_held_words[3]; }
+
 /// Before a lock is taken: notes it, and has the kernel mark it should the thread end before `sk_let_go`. Whether the
 /// thread may hold it already: it does so where the word has its number.
 static inline int sk_hold(void *lock) {
-    uint32_t *word = lock, **place = 0;
-    int others = 0;
-    for (int index = 0; index < sk_held_at_most; index++) {
-        if (sk_held_words[index] == word) return 1;
-        if (sk_held_words[index]) others = 1;
-        else if (!place) place = &sk_held_words[index];
-    }
-    if (!place) return 1;
-    *place = word;
-    // An operation of the C library's own is left alone: a signal handler came in between.
-    if (sk_robust_list_offset && (others || !sk_robust_list()->list_op_pending))
-        sk_robust_list()->list_op_pending = sk_robust_entry(word);
+    uint32_t *word = lock;
+    // An operation of the C library's own on its list is left alone: a signal handler came in between.
+    if (sk_held_words[0] || !sk_holds_no_second() || !sk_robust_list_offset || sk_robust_list()->list_op_pending)
+        return sk_hold_with_others(word);
+    sk_held_words[0] = word;
+    sk_robust_list()->list_op_pending = sk_robust_entry(word);
     __asm__ volatile("" ::: "memory");
     return 0;
 }
 
 /// After a lock was given up, or not got.
 static inline void sk_let_go(void *lock) {
-    uint32_t *word = lock, *other = 0;
+    uint32_t *word = lock;
     __asm__ volatile("" ::: "memory");
-    for (int index = 0; index < sk_held_at_most; index++) {
-        if (sk_held_words[index] == word) sk_held_words[index] = 0;
-        if (sk_held_words[index]) other = sk_held_words[index];
-    }
-    if (sk_robust_list_offset && sk_robust_list()->list_op_pending == sk_robust_entry(word))
-        sk_robust_list()->list_op_pending = other ? sk_robust_entry(other) : 0;
+    if (sk_held_words[0] != word || !sk_holds_no_second() || !sk_robust_list_offset ||
+        sk_robust_list()->list_op_pending != sk_robust_entry(word))
+        return sk_let_go_with_others(word);
+    sk_held_words[0] = 0;
+    sk_robust_list()->list_op_pending = 0;
 }
 
 /// One that this thread holds, and is still noted; null for none.
@@ -399,6 +396,48 @@ static inline void *sk_any_held(void) {
     for (int index = 0; index < sk_held_at_most; index++)
         if (sk_held_words[index]) return sk_held_words[index];
     return 0;
+}
+
+/// Bytes on their way into a ring: noted, where their writer's frame is, for a signal handler that comes in and writes too.
+struct sk_write {
+    void *lock;
+    const void *source;
+    size_t count;
+    uint64_t from;
+    // What says in which ring, before these bytes and with them.
+    uint64_t old_placement, placement;
+    int is_urgent, is_done;
+    struct sk_write *outer;
+};
+extern __thread struct sk_write *sk_write_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline void sk_begin_write(struct sk_write *write) {
+    write->outer = sk_write_word;
+    __asm__ volatile("" ::: "memory");
+    sk_write_word = write;
+    __asm__ volatile("" ::: "memory");
+}
+static inline void sk_end_write(struct sk_write *write) {
+    __asm__ volatile("" ::: "memory");
+    sk_write_word = write->outer;
+}
+/// The one of this thread that was interrupted under that lock; null for none.
+static inline struct sk_write *sk_interrupted_write(const void *lock) {
+    for (struct sk_write *write = sk_write_word; write; write = write->outer)
+        if (write->lock == lock && !write->is_done) return write;
+    return 0;
+}
+static inline void sk_forget_writes(void) { sk_write_word = 0; }
+
+/// Sets a word to `to` where it is `from` still, by one instruction as this thread's signal handlers see it; other threads
+/// are kept off by a lock. What was written before is seen by who sees the word. Whether it was set.
+static inline int sk_move_on(uint64_t *word, uint64_t from, uint64_t to) {
+#if defined(__x86_64__)
+    char moved;
+    __asm__ volatile("cmpxchgq %3, %1" : "+a"(from), "+m"(*word), "=@ccz"(moved) : "r"(to) : "memory");
+    return moved;
+#else
+    return __atomic_compare_exchange_n(word, &from, to, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+#endif
 }
 
 /// What STPerror reports of this thread's last STP call.
