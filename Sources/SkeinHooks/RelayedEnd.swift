@@ -261,6 +261,8 @@ extension Endpoint {
                     && take(into: target.advanced(by: count), count: 1, peek: true, skipping: place) == 1
                 return (isNext ? count + 1 : count, isNext)
             }
+            // Whoever else holds the end is to hear of a reset: it is not taken away.
+            if ending.reset { return (has(EndFlag.resetReported) ? 0 : -Int(ECONNRESET), false) }
             if isOver {
                 let nothing = unsafe Vectors(base: nil, count: 0)
                 return (receive(descriptor, nothing, flags: Flag.dontWait | Flag.peek), false)
