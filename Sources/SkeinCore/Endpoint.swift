@@ -335,43 +335,6 @@ extension Endpoint {
         }
     }
 
-    /// In a signal handler that came upon its own thread in a write to this end: its bytes come first, whole. It would go
-    /// on with its copying afterwards, where others' bytes lie by then.
-    @inline(__always) private func finishInterrupted(_ lock: Lock) {
-        guard let write = unsafe sk_interrupted_write(lock.word) else { return }
-        // It has moved the cursor itself, or will find its place taken.
-        if unsafe block.load64(Block.tail) != write.pointee.from { return publish() }
-        if unsafe finish(write) { unsafe write.pointee.is_done = 1 }
-    }
-
-    /// False where a signal handler was faster.
-    @inline(__always) private func finish(_ write: UnsafePointer<sk_write>) -> Bool {
-        let (from, end) = unsafe (write.pointee.from, write.pointee.from &+ UInt64(write.pointee.count))
-        let (old, new) = unsafe (write.pointee.old_placement, write.pointee.placement)
-        if new != old { _ = block.moveOn64(Block.placement, from: old, to: new) }
-        unsafe copy(write)
-        guard block.moveOn64(Block.tail, from: from, to: end) else { return false }
-        if unsafe write.pointee.is_urgent != 0 { mine.raise64(Layout.urgent, to: end) }
-        publish()
-        return true
-    }
-
-    @inline(__always) private func copy(_ write: UnsafePointer<sk_write>) {
-        let (kind, count) = unsafe (ring(write.pointee.placement).kind, write.pointee.count)
-        let capacity = Layout.capacity(kind)
-        let ring = Layout.ring(end: end, kind: kind)
-        let offset = unsafe Int(write.pointee.from & UInt64(capacity - 1))
-        let first = min(count, capacity &- offset)
-        unsafe slot.copyIn(ring + offset, from: write.pointee.source, count: first)
-        if first < count { unsafe slot.copyIn(ring, from: write.pointee.source + first, count: count &- first) }
-    }
-
-    /// Tells the peer how far there are bytes, and where they lie.
-    @inline(__always) private func publish() {
-        publishPlacement()
-        mine.raise64(Layout.tail, to: block.load64(Block.tail))
-    }
-
     /// The peer's head, never ahead of what was written nor behind what was seen before.
     @inline(__always) private func peerHead(tail: UInt64) -> UInt64 {
         let known = block.load64(Block.peerHead)
@@ -435,12 +398,12 @@ extension Endpoint {
 
     /// The ring that is written to, and from which position on: one word, so that who takes the lock over finds either
     /// change whole.
-    @inline(__always) private func ring(_ placement: UInt64) -> (kind: UInt32, start: UInt64) {
+    @inline(__always) func ring(_ placement: UInt64) -> (kind: UInt32, start: UInt64) {
         (UInt32(placement & 1), placement >> 1)
     }
 
     /// Before the first byte that lies there.
-    @inline(__always) private func publishPlacement() {
+    @inline(__always) func publishPlacement() {
         let word = block.load64(Block.placement)
         if mine.load64(Layout.placement) != word { mine.release64(Layout.placement, word) }
     }
