@@ -89,7 +89,7 @@ extension Endpoint {
 package struct Ending {
     /// The peer sends no more (its FIN, or what stands for it).
     package var finished = false
-    /// The connection is reset.
+    /// The connection is reset: a broken pipe where the peer had finished before, else a reset connection.
     package var reset = false
     /// Nothing more comes.
     package var isOver: Bool { finished || reset }
@@ -435,8 +435,11 @@ extension Endpoint {
     }
 
     @inline(never) private func ending(said: UInt32, flags: UInt32) -> Ending {
-        var ending = Ending(finished: said & EndState.finished != 0, reset: said & EndState.reset != 0)
-        if flags & EndFlag.violated != 0 { ending.reset = true }
+        if flags & EndFlag.violated != 0 { return Ending(finished: false, reset: true) }
+        let finished = said & EndState.finished != 0
+        // Both directions had ended before: whatever came then found no connection.
+        if finished && flags & EndFlag.writeShut != 0 { return Ending(finished: true) }
+        var ending = Ending(finished: finished, reset: said & EndState.reset != 0)
         if flags & EndFlag.hungUp != 0 {
             // A peer that left bytes unread answers as TCP does: with a reset. A write that was swallowed
             // after its end left nothing. So does a listener that is gone before it accepted.
@@ -445,9 +448,8 @@ extension Endpoint {
             if said & (EndState.abortive | EndState.finished) == EndState.abortive { ending.reset = true }
             // The relay was killed: what its program had still in the stream is lost.
             if said & (EndState.relayed | EndState.finished) == EndState.relayed { ending.reset = true }
-            ending.finished = true
+            if !ending.reset { ending.finished = true }
         }
-        if ending.reset { ending.finished = false }
         return ending
     }
 }

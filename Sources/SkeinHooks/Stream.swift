@@ -104,11 +104,10 @@ extension Endpoint {
             set(EndFlag.resetReported)
             return EPIPE
         }
-        if ending().reset {
-            set(EndFlag.resetReported)
-            return isAccepted() ? ECONNRESET : ECONNREFUSED
-        }
-        return 0
+        let ending = self.ending()
+        if !ending.reset { return 0 }
+        set(EndFlag.resetReported)
+        return ending.finished ? EPIPE : isAccepted() ? ECONNRESET : ECONNREFUSED
     }
 
     // MARK: Receiving
@@ -142,7 +141,8 @@ extension Endpoint {
                     noticeStrays(descriptor)
                     if has(EndFlag.violated) { continue }
                 }
-                if done == 0 && ending.reset {
+                // Behind the peer's end of file a reset is nothing to a reader, as on TCP.
+                if done == 0 && ending.reset && !ending.finished {
                     let error = takeError()
                     if error != 0 { return -Int(error) }
                 }
@@ -266,8 +266,13 @@ extension Endpoint {
                     return -Int(refusal)
                 }
                 if swallows() {
-                    // TCP takes the first write after the peer closed, and hears the reset then.
+                    // TCP takes the first write after the peer closed, and hears the reset then. So does a peer that
+                    // is there still.
                     set(EndFlag.broken)
+                    if !has(EndFlag.hungUp) {
+                        mine.or32(Layout.state, EndState.reset)
+                        wakeAll(descriptor)
+                    }
                     return total
                 }
                 let last = index == vectors.count - 1

@@ -239,6 +239,21 @@ enum SendCases {
             try expect(first.read(), .end)
             try expect(first.write("x"), .failed(EPIPE))
         }
+        + paired("data for a peer that has shut both sides resets both ends") { first, second in
+            try expect(first.write("before"), 6)
+            try second.awaitReadable()
+            try expect(second.shutdown(.both), 0)
+            try expect(first.write("late"), 4)
+            let ended: Events = [.readable, .writable, .error, .hangup, .peerHalfClosed]
+            try expect(second.settle(ended), ended)
+            try expect(second.shutdown(.both), .failed(ENOTCONN))
+            try expect(second.peerName().result, .failed(ENOTCONN))
+            try expect(second.read(), "before")
+            try expect(second.read(), .failed(ECONNRESET))
+            try expect(second.read(), .end)
+            try expect(first.settle(ended), ended)
+            try expect(first.pendingError(), "EPIPE")
+        }.holding(for: [.tcp], DifferenceCases.released)
         + paired("a second shutdown of the same side is no error while the peer is open") { first, _ in
             try expect(first.shutdown(.write), 0)
             try expect(first.shutdown(.write), 0)

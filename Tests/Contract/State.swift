@@ -19,7 +19,7 @@ enum OwnSide: String, CaseIterable, Sendable {
 
 /// What the other side has done last.
 enum PeerSide: String, CaseIterable, Sendable {
-    case open, shutRead, halfClosed, shutBoth, closed, reset, linger, killed, killedReset
+    case open, shutRead, halfClosed, shutBoth, closed, reset, linger, endReset, endLinger, killed, killedReset
 
     var words: String {
         switch self {
@@ -30,13 +30,15 @@ enum PeerSide: String, CaseIterable, Sendable {
         case .closed: "the peer closed"
         case .reset: "the peer closed with data unread"
         case .linger: "the peer closed with SO_LINGER 0"
+        case .endReset: "the peer half-closed, then closed with data unread"
+        case .endLinger: "the peer half-closed, then closed with SO_LINGER 0"
         case .killed: "the peer was killed"
         case .killedReset: "the peer was killed with data unread"
         }
     }
 
     /// The peer leaves bytes of ours unread, so that its close is a reset.
-    var leavesUnread: Bool { self == .reset || self == .killedReset }
+    var leavesUnread: Bool { self == .reset || self == .endReset || self == .killedReset }
     var dies: Bool { self == .killed || self == .killedReset }
 }
 
@@ -117,6 +119,13 @@ struct Stage: Sendable {
         case .shutBoth: try expect(peer.shutdown(.both), 0)
         case .closed, .reset: peer.close()
         case .linger:
+            try peer.lingerZero()
+            peer.close()
+        case .endReset:
+            try expect(peer.shutdown(.write), 0)
+            peer.close()
+        case .endLinger:
+            try expect(peer.shutdown(.write), 0)
             try peer.lingerZero()
             peer.close()
         }

@@ -85,6 +85,10 @@ enum StateTable {
         none  reset        data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         none  linger       none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         none  linger       data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
+        none  endReset     none    IN|OUT|ERR|HUP|RDHUP  end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        none  endReset     data    IN|OUT|ERR|HUP|RDHUP  data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        none  endLinger    none    IN|OUT|ERR|HUP|RDHUP  end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        none  endLinger    data    IN|OUT|ERR|HUP|RDHUP  data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
         none  killed       none    IN|OUT|RDHUP          end,end,end           4,EPIPE,EPIPE,2xSIGPIPE           IN|OUT|HUP|RDHUP  0,0           IN|OUT|RDHUP
         none  killed       data    IN|OUT|RDHUP          data,end,end          4,EPIPE,EPIPE,2xSIGPIPE           IN|OUT|HUP|RDHUP  0,0           IN|OUT|RDHUP
         none  killedReset  none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
@@ -103,6 +107,10 @@ enum StateTable {
         RD    reset        data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         RD    linger       none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         RD    linger       data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
+        RD    endReset     none    IN|OUT|ERR|HUP|RDHUP  end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        RD    endReset     data    IN|OUT|ERR|HUP|RDHUP  data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        RD    endLinger    none    IN|OUT|ERR|HUP|RDHUP  end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
+        RD    endLinger    data    IN|OUT|ERR|HUP|RDHUP  data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  EPIPE,0       IN|OUT|HUP|RDHUP
         RD    killed       none    IN|OUT|RDHUP          end,end,end           4,EPIPE,EPIPE,2xSIGPIPE           IN|OUT|HUP|RDHUP  0,0           IN|OUT|RDHUP
         RD    killed       data    IN|OUT|RDHUP          data,end,end          4,EPIPE,EPIPE,2xSIGPIPE           IN|OUT|HUP|RDHUP  0,0           IN|OUT|RDHUP
         RD    killedReset  none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
@@ -121,6 +129,10 @@ enum StateTable {
         WR    reset        data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         WR    linger       none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         WR    linger       data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
+        WR    endReset     none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        WR    endReset     data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        WR    endLinger    none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        WR    endLinger    data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         WR    killed       none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         WR    killed       data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         WR    killedReset  none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
@@ -139,6 +151,10 @@ enum StateTable {
         RDWR  reset        data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         RDWR  linger       none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
         RDWR  linger       data    IN|OUT|ERR|HUP|RDHUP  data,ECONNRESET,end   ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
+        RDWR  endReset     none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        RDWR  endReset     data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        RDWR  endLinger    none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
+        RDWR  endLinger    data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         RDWR  killed       none    IN|OUT|HUP|RDHUP      end,end,end           EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         RDWR  killed       data    IN|OUT|HUP|RDHUP      data,end,end          EPIPE,EPIPE,EPIPE,3xSIGPIPE       IN|OUT|HUP|RDHUP  0,0           IN|OUT|HUP|RDHUP
         RDWR  killedReset  none    IN|OUT|ERR|HUP|RDHUP  ECONNRESET,end,end    ECONNRESET,EPIPE,EPIPE,2xSIGPIPE  IN|OUT|HUP|RDHUP  ECONNRESET,0  IN|OUT|HUP|RDHUP
