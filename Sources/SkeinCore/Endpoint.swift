@@ -115,6 +115,17 @@ extension Endpoint {
     /// Copies up to `count` bytes out; 0 when there are none. `peek` leaves them.
     @inline(__always)
     package func take(into target: UnsafeMutableRawPointer, count: Int, peek: Bool, skipping: Int = 0) -> Int {
+        take(count: count, peek: peek, skipping: skipping) { place, done, run in
+            unsafe slot.copyOut(place, to: unsafe target.advanced(by: done), count: run)
+        }
+    }
+
+    /// The same where `copy` knows whereto: it gets where in the slot a run lies, how many bytes come before it, and its
+    /// length. It may get all of them once more.
+    @inline(__always)
+    func take(
+        count: Int, peek: Bool, skipping: Int = 0, copy: (_ place: Int, _ done: Int, _ run: Int) -> Void
+    ) -> Int {
         let lock = Lock(block, Block.readLock)
         while true {
             let generation = lock.acquire()
@@ -131,7 +142,7 @@ extension Endpoint {
             while done < wanted {
                 let position = head &+ UInt64(skipping &+ done)
                 let run = contiguous(at: position, wanted: wanted &- done)
-                unsafe slot.copyOut(run.place, to: unsafe target.advanced(by: done), count: run.length)
+                copy(run.place, done, run.length)
                 done &+= run.length
             }
             guard lock.holds(generation), peek || advance(from: head, to: head &+ UInt64(done)) else { continue }
@@ -304,6 +315,15 @@ extension Endpoint {
     /// Copies up to `count` bytes in and publishes them; 0 when the ring is full.
     @inline(__always)
     package func put(from source: UnsafeRawPointer, count: Int, urgent: Bool = false) -> Int {
+        var vector = unsafe iovec(iov_base: UnsafeMutableRawPointer(mutating: source), iov_len: count)
+        return unsafe withUnsafePointer(to: &vector) {
+            unsafe put(Vectors(base: $0, count: 1), behind: 0, count: count, urgent: urgent)
+        }
+    }
+
+    /// The same from vectors, of which `skipped` bytes were put before.
+    @inline(__always)
+    package func put(_ vectors: Vectors, behind skipped: Int, count: Int, urgent: Bool) -> Int {
         let lock = Lock(block, Block.writeLock)
         while true {
             let generation = lock.acquire()
@@ -321,7 +341,7 @@ extension Endpoint {
                 return 0
             }
             var write = unsafe sk_write(
-                lock: lock.word, source: source, count: wanted, from: tail, old_placement: place.old,
+                lock: lock.word, vectors: vectors.base, skipped: skipped, count: wanted, from: tail, old_placement: place.old,
                 placement: place.new, is_urgent: urgent ? 1 : 0, is_done: 0, outer: nil)
             let isDone = unsafe withUnsafeMutablePointer(to: &write) { write in
                 unsafe sk_begin_write(write)
@@ -445,7 +465,7 @@ extension Endpoint {
             // after its end left nothing. So does a listener that is gone before it accepted.
             let left = peer.acquire64(Layout.head) != block.load64(Block.tail)
             if left || (end == 0 && said & EndState.accepted == 0) { ending.reset = true }
-            if said & (EndState.abortive | EndState.finished) == EndState.abortive { ending.reset = true }
+            if said & EndState.abortive != 0 { ending.reset = true }
             // The relay was killed: what its program had still in the stream is lost.
             if said & (EndState.relayed | EndState.finished) == EndState.relayed { ending.reset = true }
             if !ending.reset { ending.finished = true }

@@ -25,13 +25,17 @@ extension Endpoint {
     }
 
     @inline(__always) private func copy(_ write: UnsafePointer<sk_write>) {
-        let (kind, count) = unsafe (ring(write.pointee.placement).kind, write.pointee.count)
+        let kind = unsafe ring(write.pointee.placement).kind
         let capacity = Layout.capacity(kind)
         let ring = Layout.ring(end: end, kind: kind)
         let offset = unsafe Int(write.pointee.from & UInt64(capacity - 1))
-        let first = min(count, capacity &- offset)
-        unsafe slot.copyIn(ring + offset, from: write.pointee.source, count: first)
-        if first < count { unsafe slot.copyIn(ring, from: write.pointee.source + first, count: count &- first) }
+        let vectors = unsafe Vectors(base: write.pointee.vectors, count: .max)
+        unsafe vectors.forEachPiece(behind: write.pointee.skipped, count: write.pointee.count) { source, before, size in
+            let begin = (offset &+ before) & (capacity - 1)
+            let first = min(size, capacity &- begin)
+            unsafe slot.copyIn(ring + begin, from: source, count: first)
+            if first < size { unsafe slot.copyIn(ring, from: source + first, count: size &- first) }
+        }
     }
 
     /// Tells the peer how far there are bytes, and where they lie.

@@ -2,35 +2,6 @@ import CSystem
 
 /// The byte stream of an endpoint, with TCP's answers. Results are counts or minus the errno.
 
-/// Where the data of a call lies; one vector or many.
-@safe
-struct Vectors {
-    /// Nothing is read from it when there are none: a message without data may have no vectors at all.
-    private let base: UnsafePointer<iovec>?
-    let count: Int
-
-    init(base: UnsafePointer<iovec>?, count: Int) {
-        unsafe self.base = unsafe base
-        self.count = count
-    }
-
-    subscript(_ index: Int) -> iovec { unsafe base.unsafelyUnwrapped[index] }
-
-    /// Bytes in all; minus the errno for vectors that can't be meant: a missing address, more than there is.
-    func total(discards: Bool = false) -> Int {
-        if unsafe base == nil && count > 0 { return -Int(EFAULT) }
-        var sum = 0
-        for index in 0..<count {
-            let vector = unsafe self[index]
-            let (more, overflows) = unsafe sum.addingReportingOverflow(vector.iov_len)
-            if unsafe vector.iov_len < 0 || overflows { return -Int(EINVAL) }
-            if unsafe vector.iov_base == nil && vector.iov_len > 0 && !discards { return -Int(EFAULT) }
-            sum = more
-        }
-        return sum
-    }
-}
-
 let pollIn: UInt32 = 0x001
 let pollPriority: UInt32 = 0x002
 let pollOut: UInt32 = 0x004
@@ -125,9 +96,10 @@ extension Endpoint {
                 letRelaysCatchUpIfAny(descriptor)
             }
             skipUrgent(peek: flags & Flag.peek != 0)
-            done =
-                flags & Flag.peek != 0
-                ? takeAll(vectors, from: 0, flags: flags) : done + takeAll(vectors, from: done, flags: flags)
+            let peeks = flags & Flag.peek != 0
+            if peeks { done = 0 }
+            done += take(
+                vectors, behind: done, count: total - done, peek: peeks, discards: flags & Flag.truncate != 0)
             if total == 0 && readable() > 0 { return 0 }
             if done > 0 && (done == total || isEnough(done, of: total, flags: flags)) { break }
             if has(EndFlag.readShut) && !has(EndFlag.hungUp) { askKernel(descriptor) }
@@ -190,47 +162,6 @@ extension Endpoint {
         wakeWriter(descriptor)
     }
 
-    /// Copies what there is into the vectors, beginning `from` bytes into them.
-    @inline(__always) private func takeAll(_ vectors: Vectors, from: Int, flags: Int) -> Int {
-        var skip = from
-        var done = 0
-        for index in 0..<vectors.count {
-            let vector = unsafe vectors[index]
-            if unsafe skip >= vector.iov_len {
-                unsafe skip -= vector.iov_len
-                continue
-            }
-            let wanted = unsafe vector.iov_len - skip
-            let taken: Int
-            if flags & Flag.truncate != 0 && flags & Flag.peek == 0 {
-                taken = drop(wanted)
-            } else {
-                taken = unsafe take(
-                    into: vector.iov_base.advanced(by: skip), count: wanted, peek: flags & Flag.peek != 0,
-                    skipping: flags & Flag.peek != 0 ? done : 0)
-            }
-            done += taken
-            skip = 0
-            // Whatever has come since belongs behind these bytes, not into the next vector.
-            if taken < wanted { break }
-        }
-        return done
-    }
-
-    /// MSG_TRUNC on a stream: bytes are dropped, not copied.
-    private func drop(_ count: Int) -> Int {
-        var dropped = 0
-        var scrap = InlineArray<512, UInt64>(repeating: 0)
-        unsafe withUnsafeMutableBytes(of: &scrap) { bytes in
-            while dropped < count {
-                let taken = unsafe take(into: bytes.baseAddress!, count: min(bytes.count, count - dropped), peek: false)
-                if taken == 0 { break }
-                dropped += taken
-            }
-        }
-        return dropped
-    }
-
     private func receiveUrgent(_ vectors: Vectors, flags: Int) -> Int {
         guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
             return -Int(EINVAL)
@@ -249,61 +180,56 @@ extension Endpoint {
         var deadline: UInt64 = 0
         let total = vectors.total()
         if total < 0 { return total }
-        if total == 0 {
+        if total == 0 { return refused(sendingRefused(descriptor), flags) }
+        let urgent = flags & Flag.outOfBand != 0
+        while done < total {
+            // What was taken before is reported first, and the error by the next call.
+            if done > 0 && cannotSend(descriptor) { break }
             let refusal = sendingRefused(descriptor)
-            if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13) }
-            return -Int(refusal)
-        }
-        for index in 0..<vectors.count {
-            let vector = unsafe vectors[index]
-            var offset = 0
-            while unsafe offset < vector.iov_len {
-                // What was taken before is reported first, and the error by the next call.
-                if done > 0 && cannotSend(descriptor) { return sent(done, descriptor) }
-                let refusal = sendingRefused(descriptor)
-                if refusal != 0 {
-                    if refusal == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13 /* SIGPIPE */) }
-                    return -Int(refusal)
+            if refusal != 0 { return refused(refusal, flags) }
+            if swallows() {
+                // TCP takes the first write after the peer closed, and hears the reset then. So does a peer that
+                // is there still.
+                set(EndFlag.broken)
+                if !has(EndFlag.hungUp) {
+                    mine.or32(Layout.state, EndState.reset)
+                    wakeAll(descriptor)
                 }
-                if swallows() {
-                    // TCP takes the first write after the peer closed, and hears the reset then. So does a peer that
-                    // is there still.
-                    set(EndFlag.broken)
-                    if !has(EndFlag.hungUp) {
-                        mine.or32(Layout.state, EndState.reset)
-                        wakeAll(descriptor)
-                    }
-                    return total
-                }
-                let last = index == vectors.count - 1
-                let urgent = flags & Flag.outOfBand != 0 && last
-                let put = unsafe self.put(
-                    from: vector.iov_base.advanced(by: offset), count: vector.iov_len - offset, urgent: urgent)
-                if put > 0 {
-                    offset += put
-                    done += put
-                    if urgent { signalUrgent() }
-                    if unsafe offset < vector.iov_len { wakeReader(descriptor) }
-                    continue
-                }
-                if unsafe !local.pointee.wantsSpace {
-                    // Announced first, then one more look: the peer may have made room in between.
-                    unsafe local.pointee.wantsSpace = true
-                    fullFence()
-                    continue
-                }
-                if done > 0 { wakeReader(descriptor) }
-                if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
-                    if done > 0 { return sent(done, descriptor) }
-                    if noticeGone(descriptor) { continue }
-                    return -Int(EAGAIN)
-                }
-                if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
-                let error = waitUntil(descriptor, reading: false, deadline: deadline)
-                if error != 0 { return done > 0 ? sent(done, descriptor) : -Int(error) }
+                return total
+            }
+            let put = put(vectors, behind: done, count: total - done, urgent: urgent)
+            if put > 0 {
+                done += put
+                if urgent { signalUrgent() }
+                if done < total { wakeReader(descriptor) }
+                continue
+            }
+            if unsafe !local.pointee.wantsSpace {
+                // Announced first, then one more look: the peer may have made room in between.
+                unsafe local.pointee.wantsSpace = true
+                fullFence()
+                continue
+            }
+            if done > 0 { wakeReader(descriptor) }
+            if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
+                if done > 0 { break }
+                if noticeGone(descriptor) { continue }
+                return -Int(EAGAIN)
+            }
+            if deadline == 0 { deadline = self.deadline(Block.sendTimeout) }
+            let error = waitUntil(descriptor, reading: false, deadline: deadline)
+            if error != 0 {
+                if done > 0 { break }
+                return -Int(error)
             }
         }
         return sent(done, descriptor)
+    }
+
+    /// What a refused call returns, after SIGPIPE where it is due.
+    private func refused(_ error: Int32, _ flags: Int) -> Int {
+        if error == EPIPE && flags & Flag.noSignal == 0 { _ = sk_raise(13 /* SIGPIPE */) }
+        return -Int(error)
     }
 
     @inline(__always) private func sent(_ count: Int, _ descriptor: Int32) -> Int {

@@ -122,6 +122,14 @@ enum ReceiveCases {
             try expect(Outcome(first.face.recv(first.fd, nil, 4, Msg.truncate)), 4)
             try expect(first.read(), "ef")
         }
+        + paired("MSG_TRUNC leaves the room as it was, with MSG_PEEK too") { first, second in
+            try expect(second.write("abc"), 3)
+            try first.awaitReadable()
+            var bytes = Array("....".utf8)
+            try expect(Outcome(first.face.recv(first.fd, &bytes, 4, Msg.truncate | Msg.peek)), 3)
+            try expect(Outcome(first.face.recv(first.fd, &bytes, 4, Msg.truncate)), 3)
+            try expect(String(decoding: bytes, as: UTF8.self), "....")
+        }
         + paired("MSG_TRUNC never counts more than there is room for") { first, second in
             try expect(second.write("abcdef"), 6)
             try first.awaitReadable()

@@ -3,7 +3,7 @@ import Glibc
 
 /// One connection with several holders: duplicates, forked processes, passed descriptors.
 enum SharingCases {
-    static let cases: [Case] = duplicates + processes + passing
+    static let cases: [Case] = duplicates + processes + pieces + passing
 
     private static let duplicates: [Case] =
         paired("a duplicate reads what its original's peer sent, from where the original stopped") { first, second in
@@ -239,6 +239,67 @@ enum SharingCases {
             kill(child.pid, SIGCONT)
             try expect(sock.readFully(2), "hi")
         }
+
+    /// One call is one piece of the stream, whatever others do at the same time; as long as the buffer isn't full.
+    private static let pieces: [Case] =
+        paired("what several threads send from several vectors is not parted") { first, second in
+            let workers = letters.map { letter in Worker { writeRecords(first, letter) } }
+            try expect(partedRecords(second), 0)
+            for worker in workers { try expect(worker.join(), recordCount) }
+        }
+        + paired("what several processes write from several vectors is not parted") { first, second in
+            let children = letters.map { letter in
+                Child { _ in try expect(writeRecords(first, letter), recordCount) }
+            }
+            try expect(partedRecords(second), 0)
+            for child in children { try child.join() }
+        }
+        + paired("each of several threads that read into several vectors gets one piece") { first, second in
+            let workers = letters.map { _ in
+                Worker {
+                    var parted = 0
+                    while case .text(let text) = first.readv(8) { parted += Set(text.utf8).count == 1 ? 0 : 1 }
+                    return parted
+                }
+            }
+            let batch = (0..<2000).map { String(repeating: "\($0 % 8)", count: 8) }.joined()
+            for _ in 0..<20 {
+                try expect(second.write(batch), 16000)
+                while first.unreadCount() != 0 { pause(milliseconds: 1) }
+            }
+            try expect(second.shutdown(.write), 0)
+            for worker in workers { try expect(worker.join(), 0) }
+        }
+
+    private static let letters = ["a", "b", "c", "d"]
+    private static let recordCount = 4000
+    private static let recordSize = 16
+
+    /// Records of one letter, each from two vectors; how many were written whole.
+    private static func writeRecords(_ sock: Sock, _ letter: String) -> Int {
+        let half = String(repeating: letter, count: recordSize / 2)
+        return (0..<recordCount).count { number in
+            if number % 8 == 0 { usleep(50) }
+            let written = number % 2 == 0 ? sock.writev([half, half]) : sock.sendmsg([half, half])
+            return written == .value(recordSize)
+        }
+    }
+
+    /// At how many places of the stream another letter begins within a record.
+    private static func partedRecords(_ sock: Sock) throws -> Int {
+        var (parted, left, last, run) = (0, letters.count * recordCount * recordSize, UInt8(0), 0)
+        while left > 0 {
+            guard case .text(let text) = sock.read() else {
+                throw Mismatch(expected: "\(left) bytes", got: "an end", "")
+            }
+            for letter in text.utf8 {
+                if letter != last && run % recordSize != 0 { parted += 1 }
+                (run, last) = letter == last ? (run + 1, last) : (1, letter)
+            }
+            left -= text.utf8.count
+        }
+        return parted
+    }
 
     private static let passing: [Case] =
         paired("a connection passed to another process over a Unix socket goes on there") { first, second in

@@ -143,20 +143,24 @@ struct Sock: Sendable {
         return Outcome(face.sendto(fd, bytes, bytes.count, flags, nil, 0))
     }
 
-    func sendmsg(_ text: String, _ flags: Int32 = 0) -> Outcome {
-        var bytes = Array(text.utf8)
-        return bytes.withUnsafeMutableBytes { room in
-            var part = iovec(iov_base: room.baseAddress, iov_len: room.count)
-            return withUnsafeMutablePointer(to: &part) { part in
+    func sendmsg(_ text: String, _ flags: Int32 = 0) -> Outcome { sendmsg([text], flags) }
+    func sendmsg(_ pieces: [String], _ flags: Int32 = 0) -> Outcome {
+        withParts(pieces) { parts in
+            var parts = parts
+            return parts.withUnsafeMutableBufferPointer { parts in
                 var message = msghdr()
-                message.msg_iov = part
-                message.msg_iovlen = 1
+                message.msg_iov = parts.baseAddress
+                message.msg_iovlen = parts.count
                 return Outcome(face.sendmsg(fd, &message, flags))
             }
         }
     }
 
     func writev(_ pieces: [String]) -> Outcome {
+        withParts(pieces) { Outcome(face.writev(fd, $0, Int32($0.count))) }
+    }
+
+    private func withParts(_ pieces: [String], _ body: ([iovec]) -> Outcome) -> Outcome {
         var bytes = Array(pieces.joined().utf8)
         return bytes.withUnsafeMutableBytes { room in
             var parts: [iovec] = []
@@ -165,7 +169,7 @@ struct Sock: Sendable {
                 parts.append(iovec(iov_base: room.baseAddress.map { $0 + offset }, iov_len: piece.utf8.count))
                 offset += piece.utf8.count
             }
-            return Outcome(face.writev(fd, parts, Int32(parts.count)))
+            return body(parts)
         }
     }
 

@@ -401,8 +401,8 @@ static inline void *sk_any_held(void) {
 /// Bytes on their way into a ring: noted, where their writer's frame is, for a signal handler that comes in and writes too.
 struct sk_write {
     void *lock;
-    const void *source;
-    size_t count;
+    const struct iovec *vectors;
+    size_t skipped, count;
     uint64_t from;
     // What says in which ring, before these bytes and with them.
     uint64_t old_placement, placement;
