@@ -31,6 +31,9 @@ package enum Layout {
     /// hear, 0 for nothing.
     package static let urgentCookie = 56
     package static let urgentSecret = 64
+    /// Position up to which nothing but older urgent bytes lay before the peer when a newer one was written: these have no
+    /// place in the stream any more, unless it reads them there; 0 for none.
+    package static let overtaken = 72
 
     // MARK: The slot
 

@@ -19,7 +19,7 @@ extension Endpoint {
         if new != old { _ = block.moveOn64(Block.placement, from: old, to: new) }
         unsafe copy(write)
         guard block.moveOn64(Block.tail, from: from, to: end) else { return false }
-        if unsafe write.pointee.is_urgent != 0 { mine.raise64(Layout.urgent, to: end) }
+        if unsafe write.pointee.is_urgent != 0 { publishUrgent(end) }
         publish()
         return true
     }

@@ -31,7 +31,8 @@ extension Endpoint {
         if flags & (EndFlag.unaccepted | EndFlag.taken) != 0, let special = stpReadiness(flags) { return special }
         if receiveShut { bits |= pollIn | pollInNormal | pollReadHangUp }
         if receiveShut && sendShut { bits |= pollHangUp }
-        let waiting = readable() - (urgentAhead() ? 1 : 0)
+        let urgent = urgentAhead() ? 1 : 0
+        let waiting = readable() - urgent
         if waiting > 0 && waiting >= Int(option(.receiveLowWater)) { bits |= pollIn | pollInNormal }
         if sendShut || isWritable() { bits |= pollOut | pollOutNormal }
         if ending.reset || flags & EndFlag.broken != 0, flags & EndFlag.resetReported == 0 { bits |= pollError }

@@ -280,6 +280,38 @@ enum MessageCases {
             try expect(first.read(), .end)
             try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
         }
+        + paired("an urgent byte at which the reader stands is dropped when another one comes") { first, second in
+            try expect(second.send("A", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(second.send("B", Msg.outOfBand), 1)
+            try expect(second.send("C", Msg.outOfBand), 1)
+            try expect(second.write("xyz"), 3)
+            try expect(first.poll(.readable, milliseconds: 5000), .readable)
+            try expect(first.unreadCount(), 0)
+            try expect(first.recv(9, Msg.dontWait), "xyz")
+            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
+        }
+        + paired("an urgent byte that was received is not read again when another one comes") { first, second in
+            try expect(second.send("A", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.recv(1, Msg.outOfBand), "A")
+            try expect(second.send("B", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(first.poll(all), [.priority, .writable])
+            try expect(first.recv(1, Msg.outOfBand), "B")
+            try expect(second.write("xyz"), 3)
+            try expect(first.poll(.readable, milliseconds: 5000), .readable)
+            try expect(first.recv(9, Msg.dontWait), "xyz")
+        }
+        + paired("an urgent byte is dropped for another one that comes behind data, too") { first, second in
+            try expect(second.send("A", Msg.outOfBand), 1)
+            try expect(first.poll(.priority, milliseconds: 5000), .priority)
+            try expect(second.write("mid"), 3)
+            try expect(second.send("B", Msg.outOfBand), 1)
+            while first.unreadCount() != 3 { pause(milliseconds: 1) }
+            try expect(first.read(), "mid")
+            try expect(first.recv(1, Msg.outOfBand), "B")
+        }
         + paired("with SO_OOBINLINE the urgent byte is read in its place") { first, second in
             try expect(first.setOption(SOL_SOCKET, SO_OOBINLINE, 1), 0)
             try expect(second.send("ab!", Msg.outOfBand), 3)
