@@ -30,6 +30,11 @@ private func ourOption(_ level: Int32, _ name: Int32) -> Option? {
     return nil
 }
 
+/// The name by which getsockopt shows what was set: SO_SNDBUFFORCE and SO_RCVBUFFORCE have none of their own.
+private func shownName(_ level: Int32, _ name: Int32) -> Int32 {
+    level == SOL_SOCKET && (name == 32 || name == 33) ? name - 25 : name
+}
+
 /// What a TCP socket of Linux says of an option that nobody has set.
 func usualValue(of option: Option) -> Int32 {
     switch option {
@@ -101,8 +106,9 @@ private func isSendTimeout(_ level: Int32, _ name: Int32) -> Bool { level == 1 &
     } else if level == 1 && name == 13 && length >= 8 {
         unsafe remember(socket, .lingerOn, value.loadUnaligned(as: Int32.self))
         unsafe remember(socket, .lingerSeconds, value.loadUnaligned(fromByteOffset: 4, as: Int32.self))
-    } else if let option = ourOption(level, name), length >= 4 {
-        unsafe remember(socket, option, number(of: descriptor, level, name) ?? value.loadUnaligned(as: Int32.self))
+    } else if let option = ourOption(level, shownName(level, name)), length >= 4 {
+        let shown = number(of: descriptor, level, shownName(level, name))
+        unsafe remember(socket, option, shown ?? value.loadUnaligned(as: Int32.self))
     } else if length >= 4, let shown = number(of: descriptor, level, name) {
         unsafe socket.pointee.otherOptions.set(level, name, shown)
     }
@@ -166,7 +172,7 @@ private func setOption(
         end.announceLinger()
         return 0
     }
-    let option = ourOption(level, name)
+    let option = ourOption(level, shownName(level, name))
     if let option, option != .sendBuffer && option != .receiveBuffer {
         guard length >= 4, let shown = unsafe shown(option, value.loadUnaligned(as: Int32.self)) else {
             return -Int(EINVAL)
@@ -196,7 +202,7 @@ private func setAsTCP(
     }
     let asked = withTCPSocket(like: end) { socket in
         let result = unsafe sk_setsockopt(socket, level, name, value, length)
-        return (result: result, shown: result == 0 ? number(of: socket, level, name) : nil)
+        return (result: result, shown: result == 0 ? number(of: socket, level, shownName(level, name)) : nil)
     }
     if let asked, asked.result < 0 { return asked.result }
     guard let shown = unsafe asked == nil && length >= 4 ? value.loadUnaligned(as: Int32.self) : asked?.shown else {

@@ -132,6 +132,16 @@ enum OptionCases {
                 try expect(first.option(SOL_SOCKET, option), 40000)
             }
         }
+        + paired("SO_RCVBUFFORCE and SO_SNDBUFFORCE pass the limit with privilege alone, and show as the others") {
+            first, _ in
+            for (forced, shown) in [(SO_RCVBUFFORCE, SO_RCVBUF), (SO_SNDBUFFORCE, SO_SNDBUF)] {
+                let initial = first.option(SOL_SOCKET, shown)
+                let result = first.setOption(SOL_SOCKET, forced, 9_000_000)
+                if result != 0 { try expect(result, .failed(EPERM)) }
+                try expect(first.option(SOL_SOCKET, shown), result == 0 ? 18_000_000 : initial)
+                try expect(first.option(SOL_SOCKET, forced), .failed(ENOPROTOOPT))
+            }
+        }
 
     private static let sizes: [Case] =
         paired("a small SO_SNDBUF bounds what is taken, and all of it arrives") { first, second in
