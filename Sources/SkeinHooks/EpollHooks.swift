@@ -70,9 +70,9 @@ func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
 @c(epoll_ctl) public func hookEpollControl(
     _ epoll: Int32, _ operation: Int32, _ target: Int32, _ event: UnsafeMutableRawPointer?
 ) -> Int32 {
-    let known = used(target) & Kind.bits
+    let word = used(target)
     guard
-        known != 0 && known != Kind.hidden.rawValue && known != Kind.carried.rawValue,
+        kind(word) != .none && kind(word) != .hidden && kind(word) != .carried,
         let set = unsafe epollSet(epoll) ?? adoptSet(epoll, operation, target, event)
     else { return unsafe real.epollControl!(epoll, operation, target, event) }
     var data: UInt64 = 0
@@ -83,9 +83,9 @@ func unlockSets(before end: UnsafeMutablePointer<EpollSet>? = nil) {
     }
     let result = unsafe withLock(set) { set in
         switch operation {
-        case 1: set.add(target, events, data)
-        case 2: set.remove(target, closing: false)
-        case 3: set.modify(target, events, data)
+        case 1: set.add(target, word, events, data)
+        case 2: set.remove(target, word)
+        case 3: set.modify(target, word, events, data)
         default: -Int(EINVAL)
         }
     }
@@ -209,37 +209,74 @@ private func spinForAny(_ set: UnsafeMutablePointer<EpollSet>) -> Bool {
 
 // MARK: - Following descriptors
 
-/// A registration to be made again on the endpoint that takes the TCP socket's place.
+/// Registrations to be made again on the endpoint that takes the TCP socket's place, or the other way round.
 struct Registrations {
+    /// The entry of what is replaced.
+    var word: UInt
     var count = 0
     var sets = InlineArray<8, UInt>(repeating: 0)
+    var descriptors = InlineArray<8, Int32>(repeating: -1)
     var events = InlineArray<8, UInt32>(repeating: 0)
     var data = InlineArray<8, UInt64>(repeating: 0)
+
+    fileprivate mutating func add(_ set: UnsafeMutablePointer<EpollSet>, _ member: Member) {
+        guard count < 8 else { return }
+        sets[count] = UInt(bitPattern: set)
+        descriptors[count] = member.descriptor
+        events[count] = member.events
+        data[count] = member.data
+        count += 1
+    }
 }
 
-func registrationsOf(_ descriptor: Int32) -> Registrations {
-    var found = Registrations()
+/// Those of what the number stands for, or stood for by the entry `word`; also by other numbers.
+func registrationsOf(_ descriptor: Int32, _ word: UInt? = nil) -> Registrations {
+    let word = word ?? entry(descriptor)
+    var found = Registrations(word: word)
     unsafe forEachSet { set in
-        guard found.count < 8 else { return }
         unsafe withLock(set) { body in
-            guard let index = body.find(descriptor) else { return }
-            found.sets[found.count] = UInt(bitPattern: set)
-            found.events[found.count] = unsafe body.members![index].events
-            found.data[found.count] = unsafe body.members![index].data
-            found.count += 1
+            if body.strays == 0 && !isDuplicated(word) {
+                if let index = body.find(descriptor, word) { unsafe found.add(set, body.members![index]) }
+                return
+            }
+            var next = body.find(word)
+            while let index = next {
+                unsafe found.add(set, body.members![index])
+                next = body.find(word, from: index + 1)
+            }
         }
     }
     return found
 }
 
+/// Whether other numbers of the process stand for the same.
+private func isDuplicated(_ word: UInt) -> Bool {
+    if kind(word) == .endpoint {
+        return unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!.pointee.descriptors > 1
+    }
+    return unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!.pointee.descriptors > 1
+}
+
 /// The exchange of the descriptor has taken the TCP socket out of the kernel's sets; an STP socket is
-/// still in them.
+/// still in them. Numbers that stand for what was there before have their own turn.
 func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint, inKernel: Bool = false) {
+    let word = entry(descriptor)
     for index in 0..<registrations.count {
-        guard let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: registrations.sets[index]) else { continue }
+        let number = registrations.descriptors[index]
+        guard let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: registrations.sets[index]),
+            entry(number) != registrations.word
+        else { continue }
         unsafe withLock(set) { body in
-            _ = body.remove(descriptor, closing: !inKernel)
-            _ = body.add(descriptor, registrations.events[index], registrations.data[index])
+            if let old = body.find(number, registrations.word) {
+                _ = body.remove(old, fromKernel: inKernel || kind(registrations.word) == .endpoint)
+            }
+            let (events, data) = (registrations.events[index], registrations.data[index])
+            if kind(word) == .endpoint {
+                _ = body.add(number, word, events, data)
+                if entry(number) != word { body.closeNumber(number, word) }
+            } else if number == descriptor {
+                _ = kind(word) == .none ? body.control(1, number, events, data) : body.add(number, word, events, data)
+            }
         }
     }
 }
@@ -248,7 +285,7 @@ func replay(_ registrations: Registrations, _ descriptor: Int32, _ end: Endpoint
 func followListener(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
-            if let index = body.find(descriptor) { unsafe body.addHidden(index, socket.pointee.hidden) }
+            if let index = body.find(entry(descriptor)) { unsafe body.addHidden(index, socket.pointee.hidden) }
         }
     }
 }
@@ -258,17 +295,14 @@ func unfollow(hidden: Int32) {
     unsafe forEachSet { set in unsafe withLock(set) { $0.removeHidden(hidden) } }
 }
 
-/// The TCP socket or listener is closed: its registrations are gone from the kernel's sets.
-func forgetRegistrations(_ descriptor: Int32) {
+/// A number of what the entry names is about to be closed; the last where `isLast` says so.
+func closeRegistrations(_ descriptor: Int32, _ word: UInt, isLast: Bool) {
     unsafe forEachSet { set in
         unsafe withLock(set) { body in
-            if body.limit > 0 { _ = body.remove(descriptor, closing: true) }
+            if body.limit == 0 { return }
+            if isLast { body.forget(descriptor, word) } else { body.closeNumber(descriptor, word) }
         }
     }
-}
-
-func forgetRegistrations(of local: UnsafeMutablePointer<LocalState>, _ descriptor: Int32) {
-    unsafe forEachSet { set in unsafe withLock(set) { unsafe $0.forget(local, descriptor) } }
 }
 
 /// Wakes who sleeps on a set with that end; how many sleepers of the kind are sets.
@@ -290,7 +324,7 @@ func idleArms(of local: UnsafeMutablePointer<LocalState>) -> UInt32 {
     return count
 }
 
-/// The last descriptor of the set is closed.
+/// The last descriptor of the set is about to be closed.
 func forgetSet(_ set: UnsafeMutablePointer<EpollSet>) {
     unsafe withLock(set) { $0.removeAll() }
     withProcessLock {

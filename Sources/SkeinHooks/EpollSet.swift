@@ -17,14 +17,18 @@ struct EpollSet {
     var descriptor: Int32
     /// Descriptors of this process that are this set.
     var references: Int32 = 1
+    /// Registrations of this set in others of this process.
+    var registrations: Int32 = 0
     var members: UnsafeMutablePointer<Member>? = nil
     var capacity = 0
     /// Members in use lie below this index.
     var limit = 0
+    /// Members whose number has been closed since.
+    var strays = 0
     /// Unused members below `limit`, and hidden ones, each chained through `Member.next`; -1 ends a chain.
     private var firstFree: Int32 = -1
     private(set) var firstHidden: Int32 = -1
-    /// By descriptor: one more than the index of the member that the program knows by it.
+    /// By number: one more than the index of the first member that was registered by it. The rest is chained.
     private var indices: UnsafeMutablePointer<Int32>? = nil
     private var indexCount = 0
     /// Indices of the members watched here.
@@ -48,35 +52,6 @@ struct EpollSet {
     init(descriptor: Int32) { self.descriptor = descriptor }
 }
 
-/// One registration.
-@safe
-struct Member {
-    enum Kind: UInt8 { case unused, stream, endpoint, hidden, nested }
-    var kind: Kind = .unused
-    var descriptor: Int32 = -1
-    var events: UInt32 = 0
-    var data: UInt64 = 0
-    var local: UnsafeMutablePointer<LocalState>? = nil
-    /// A one-shot that has been reported.
-    var disabled = false
-    var armed = false
-    /// Where it stands among the watched, -1 if it doesn't.
-    var place: Int32 = -1
-    var next: Int32 = -1
-    /// Out of the kernel's set, because a hang-up would be reported without end.
-    var outOfKernel = false
-    /// The number under which the kernel's set has it, -1 before the first sleep: what is busy needs no kernel.
-    var registered: Int32 = -1
-    /// Sleeps since it was last ready.
-    var idle: UInt16 = 0
-    /// Edge-triggered: nothing has been reported since it was added or changed.
-    var fresh = true
-    /// A set within this one, edge-triggered: the kernel has reported it for something that is its own.
-    var kernelEdge = false
-    var seenTail: UInt64 = 0
-    var seenBits: UInt32 = 0
-}
-
 let epollOneShot: UInt32 = 1 << 30
 let epollEdge: UInt32 = 1 << 31
 private let epollExclusive: UInt32 = 1 << 28
@@ -88,9 +63,21 @@ let token: UInt64 = 0x534b_4e45_0000_0000
 extension EpollSet {
     // MARK: Registrations
 
-    func find(_ descriptor: Int32) -> Int? {
-        guard descriptor >= 0, Int(descriptor) < indexCount, unsafe indices![Int(descriptor)] > 0 else { return nil }
-        return unsafe Int(indices![Int(descriptor)]) - 1
+    /// The registration of a number for what it stands for, of which `word` is the entry.
+    func find(_ descriptor: Int32, _ word: UInt) -> Int? {
+        guard descriptor >= 0, Int(descriptor) < indexCount else { return nil }
+        var index = unsafe Int(indices![Int(descriptor)]) - 1
+        while index >= 0 {
+            if unsafe members![index].file == word & ~Kind.bits { return index }
+            index = unsafe Int(members![index].next)
+        }
+        return nil
+    }
+
+    /// The first registration from `start` on of what the entry names, by whatever number.
+    func find(_ word: UInt, from start: Int = 0) -> Int? {
+        for index in start..<limit where unsafe members![index].file == word & ~Kind.bits { return index }
+        return nil
     }
 
     private mutating func newMember() -> Int? {
@@ -120,16 +107,27 @@ extension EpollSet {
     }
 
     private mutating func install(_ member: Member, at index: Int) {
+        let number = Int(member.descriptor)
         unsafe members![index] = member
-        unsafe indices![Int(member.descriptor)] = Int32(index) + 1
+        unsafe members![index].next = unsafe indices![number] - 1
+        unsafe indices![number] = Int32(index) + 1
     }
 
     private mutating func free(_ index: Int) {
         let member = unsafe members![index]
-        if member.kind != .unused && member.kind != .hidden { unsafe indices![Int(member.descriptor)] = 0 }
+        if member.kind != .unused && member.kind != .hidden { unchain(index) }
+        if member.isStray { strays -= 1 }
         unsafe members![index] = Member()
         unsafe members![index].next = firstFree
         firstFree = Int32(index)
+    }
+
+    private func unchain(_ index: Int) {
+        let (number, next) = unsafe (Int(members![index].descriptor), members![index].next)
+        var before = unsafe Int(indices![number]) - 1
+        if before == index { return unsafe indices![number] = next + 1 }
+        while unsafe members![before].next != Int32(index) { before = unsafe Int(members![before].next) }
+        unsafe members![before].next = next
     }
 
     /// Doubles the room. Not by malloc: a fork waits for our lock, and may hold malloc's then.
@@ -151,7 +149,11 @@ extension EpollSet {
 
     /// The set is closed: lets go of every member and of the memory.
     mutating func removeAll() {
-        for index in 0..<limit where unsafe members![index].kind == .endpoint { _ = remove(index, fromKernel: false) }
+        for index in 0..<limit {
+            disarm(index)
+            unsafe members![index].local?.pointee.registrations -= 1
+            countNesting(index, -1)
+        }
         if let memory = unsafe members {
             unsafe _ = sk_munmap(memory, capacity * (MemoryLayout<Member>.stride + 4))
         }
@@ -159,54 +161,63 @@ extension EpollSet {
         unsafe members = nil
         unsafe indices = nil
         (capacity, limit, watchedCount, indexCount) = (0, 0, 0, 0)
-        (firstFree, firstHidden) = (-1, -1)
+        (firstFree, firstHidden, strays) = (-1, -1, 0)
     }
 
-    /// EPOLL_CTL_ADD of a descriptor of ours. 0 or minus the errno.
-    mutating func add(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
-        if events & epollExclusive != 0, unsafe events & ~epollWithExclusive != 0 || epollSet(descriptor) != nil {
+    /// EPOLL_CTL_ADD of a descriptor of ours, whose entry is `word`. 0 or minus the errno.
+    mutating func add(_ descriptor: Int32, _ word: UInt, _ events: UInt32, _ data: UInt64) -> Int {
+        if events & epollExclusive != 0, events & ~epollWithExclusive != 0 || kind(word) == .epoll {
             return -Int(EINVAL)
         }
-        if find(descriptor) != nil { return -Int(EEXIST) }
+        if find(descriptor, word) != nil { return -Int(EEXIST) }
         guard let index = newMember(for: descriptor) else { return -Int(ENOMEM) }
-        let result = add(descriptor, events, data, at: index)
-        if result != 0 { free(index) }
-        return result
-    }
-
-    private mutating func add(_ descriptor: Int32, _ events: UInt32, _ data: UInt64, at index: Int) -> Int {
         var member = Member()
         member.descriptor = descriptor
+        member.file = word & ~Kind.bits
         member.events = events
         member.data = data
-        if let end = endpoint(descriptor) {
-            member.kind = .endpoint
-            unsafe member.local = unsafe end.local
-            install(member, at: index)
-            unsafe end.local.pointee.registrations += 1
-            watch(index)
-            wakeSleepers(index)
-            return 0
-        }
-        if unsafe epollSet(descriptor) != nil {
+        member.twin = Int32(index)
+        var result = 0
+        switch kind(word) {
+        case .endpoint: member.kind = .endpoint
+        case .epoll:
             member.kind = .nested
-            let result = control(1, descriptor, pollIn | events & epollEdge, token | UInt64(index))
-            guard result == 0 else { return result }
-            install(member, at: index)
-            watch(index)
-            return 0
+            member.registered = descriptor
+            result = control(1, descriptor, pollIn | events & epollEdge, mark(index))
+        default:
+            member.kind = .stream
+            result = control(1, descriptor, events, data)
         }
-        member.kind = .stream
-        let result = control(1, descriptor, events, data)
-        guard result == 0 else { return result }
+        guard result == 0 else {
+            free(index)
+            return result
+        }
         install(member, at: index)
-        if let socket = unsafe streamSocket(descriptor), unsafe socket.pointee.hidden >= 0 {
-            unsafe addHidden(index, socket.pointee.hidden)
-        }
+        begin(index)
         return 0
     }
 
-    /// The hidden listener reports under the visible one's data.
+    private mutating func begin(_ index: Int) {
+        let member = unsafe members![index]
+        if let local = unsafe member.local {
+            joinTwins(index)
+            unsafe local.pointee.registrations += 1
+            watch(index)
+            wakeSleepers(index)
+        } else if unsafe member.inner != nil {
+            countNesting(index, 1)
+            watch(index)
+        } else if let socket = unsafe member.socket, unsafe socket.pointee.hidden >= 0 {
+            unsafe addHidden(index, socket.pointee.hidden)
+        }
+    }
+
+    private func countNesting(_ index: Int, _ one: Int32) {
+        if let inner = unsafe members![index].inner { unsafe withLock(inner) { $0.registrations += one } }
+    }
+
+    /// The hidden listener reports under the visible one's data. Of a one-shot, the visible one is marked too: the
+    /// first report of either is the shot.
     mutating func addHidden(_ owner: Int, _ hidden: Int32) {
         guard let index = newMember() else { return }
         let visible = unsafe members![owner]
@@ -215,11 +226,12 @@ extension EpollSet {
         member.descriptor = hidden
         member.events = visible.events
         member.data = visible.data
-        member.seenTail = UInt64(UInt32(bitPattern: visible.descriptor))
-        guard control(1, hidden, visible.events, token | UInt64(index)) == 0 else { return free(index) }
+        member.owner = Int32(owner)
+        guard control(1, hidden, visible.events, mark(index)) == 0 else { return free(index) }
         member.next = firstHidden
         firstHidden = Int32(index)
         unsafe members![index] = member
+        if visible.isOneShot && stands(owner) { _ = control(3, visible.descriptor, visible.events, mark(owner)) }
     }
 
     /// Hidden members of which `condition` holds leave the set; the kernel's too where `fromKernel` says so.
@@ -242,92 +254,99 @@ extension EpollSet {
     /// The kernel's set reports the sets within as the program asked for, and no longer by our marks.
     func restoreNested() {
         for index in 0..<limit where unsafe members![index].kind == .nested {
-            unsafe _ = control(3, members![index].descriptor, members![index].events, members![index].data)
+            unsafe unmark(index, members![index].registered)
         }
+    }
+
+    private func unmark(_ index: Int, _ number: Int32) {
+        let member = unsafe members![index]
+        _ = control(3, number, member.disabled ? epollOneShot : member.events, member.data)
     }
 
     /// The hidden listener may live on in another process, so the kernel would keep the registration.
     mutating func removeHidden(_ hidden: Int32) {
+        var index = firstHidden
+        while index >= 0 {
+            let member = unsafe members![Int(index)]
+            let owner = Int(member.owner)
+            if member.descriptor == hidden && member.isOneShot && stands(owner) {
+                unsafe unmark(owner, members![owner].descriptor)
+            }
+            index = member.next
+        }
         dropHidden(fromKernel: true) { $0.descriptor == hidden }
     }
 
-    mutating func modify(_ descriptor: Int32, _ events: UInt32, _ data: UInt64) -> Int {
+    private func hidden(of owner: Int) -> Int? {
+        var index = firstHidden
+        while index >= 0 {
+            if unsafe members![Int(index)].owner == Int32(owner) { return Int(index) }
+            index = unsafe members![Int(index)].next
+        }
+        return nil
+    }
+
+    mutating func modify(_ descriptor: Int32, _ word: UInt, _ events: UInt32, _ data: UInt64) -> Int {
         if events & epollExclusive != 0 { return -Int(EINVAL) }
-        guard let index = find(descriptor) else { return -Int(ENOENT) }
-        if unsafe members![index].events & epollExclusive != 0 { return -Int(EINVAL) }
-        if unsafe members![index].kind == .stream {
-            let result = control(3, descriptor, events, data)
+        guard let index = find(descriptor, word) else { return -Int(ENOENT) }
+        let member = unsafe members![index]
+        if member.events & epollExclusive != 0 { return -Int(EINVAL) }
+        let hidden = member.kind == .stream ? hidden(of: index) : nil
+        if member.kind == .stream {
+            let isMarked = hidden != nil && events & epollOneShot != 0
+            let result = control(3, descriptor, events, isMarked ? mark(index) : data)
             if result != 0 { return result }
         }
-        if unsafe members![index].kind == .nested {
-            _ = control(3, descriptor, pollIn | events & epollEdge, token | UInt64(index))
-        }
         // While the old interest still says what was armed.
-        if unsafe members![index].kind == .endpoint { disarm(index) }
+        if member.kind == .endpoint { disarm(index) }
         unsafe members![index].events = events
         unsafe members![index].data = data
         unsafe members![index].disabled = false
         unsafe members![index].fresh = true
         unsafe members![index].seenBits = 0
-        if unsafe members![index].kind == .endpoint {
+        if member.kind == .endpoint {
             watch(index)
             wakeSleepers(index)
         }
-        var other = firstHidden
-        while other >= 0 {
-            let member = unsafe members![Int(other)]
-            if member.seenTail == UInt64(UInt32(bitPattern: descriptor)) {
-                unsafe members![Int(other)].events = events
-                unsafe members![Int(other)].data = data
-                _ = control(3, member.descriptor, events, token | UInt64(other))
-            }
-            other = member.next
+        if member.kind == .nested { _ = control(3, member.registered, bells(index), mark(index)) }
+        if let hidden {
+            unsafe members![hidden].events = events
+            unsafe members![hidden].data = data
+            _ = unsafe control(3, members![hidden].descriptor, events, mark(hidden))
         }
         return 0
     }
 
-    mutating func remove(_ descriptor: Int32, closing: Bool) -> Int {
-        guard let index = find(descriptor) else { return -Int(ENOENT) }
-        return remove(index, fromKernel: !closing)
+    /// EPOLL_CTL_DEL. 0 or minus the errno.
+    mutating func remove(_ descriptor: Int32, _ word: UInt) -> Int {
+        guard let index = find(descriptor, word) else { return -Int(ENOENT) }
+        return remove(index, fromKernel: true)
     }
 
     /// `fromKernel` is false where the kernel drops the registration with the descriptor.
-    private mutating func remove(_ index: Int, fromKernel: Bool) -> Int {
+    mutating func remove(_ index: Int, fromKernel: Bool) -> Int {
         let member = unsafe members![index]
-        let number = member.kind == .endpoint ? member.registered : member.descriptor
-        if fromKernel && !member.outOfKernel && number >= 0 {
+        let number = member.kind == .stream ? member.descriptor : member.registered
+        if fromKernel && number >= 0 && member.twin == Int32(index) {
             let result = control(2, number, 0, 0)
             if result != 0 { return result }
         }
         disarm(index)
         unwatch(index)
-        if member.kind == .endpoint { unsafe member.local!.pointee.registrations -= 1 }
+        if let local = unsafe member.local {
+            leaveTwins(index, inKernel: fromKernel || isOurs)
+            unsafe local.pointee.registrations -= 1
+        }
+        countNesting(index, -1)
         if member.kind == .stream {
             // Other processes may hold the hidden listener: the kernel would keep the registration.
-            dropHidden(fromKernel: fromKernel || isOurs) {
-                $0.seenTail == UInt64(UInt32(bitPattern: member.descriptor))
-            }
+            dropHidden(fromKernel: fromKernel || isOurs) { $0.owner == Int32(index) }
         }
         free(index)
-        return 0
-    }
-
-    /// The process closes its last descriptor of an end. Where other processes hold the end the kernel
-    /// would keep the registration, and its bells would wake this set without end.
-    mutating func forget(_ local: UnsafeMutablePointer<LocalState>, _ descriptor: Int32) {
-        // By its last number as a rule; else by one that it had before.
-        if let index = find(descriptor) { unsafe forget(local, at: index) }
-        var index = 0
-        while unsafe local.pointee.registrations > 0 && index < limit {
-            unsafe forget(local, at: index)
-            index += 1
+        if let socket = unsafe member.socket, unsafe socket.pointee.hidden >= 0, let other = find(member.file) {
+            unsafe addHidden(other, socket.pointee.hidden)
         }
-    }
-
-    private mutating func forget(_ local: UnsafeMutablePointer<LocalState>, at index: Int) {
-        guard unsafe members![index].kind == .endpoint && members![index].local == local else { return }
-        let shared = unsafe Endpoint(local).has(EndFlag.forked | EndFlag.passed) && isOurs
-        if remove(index, fromKernel: shared) != 0 { _ = remove(index, fromKernel: false) }
+        return 0
     }
 
     func control(_ operation: Int32, _ target: Int32, _ events: UInt32, _ data: UInt64) -> Int {

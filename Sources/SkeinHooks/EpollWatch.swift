@@ -31,9 +31,10 @@ extension EpollSet {
     func wakeSleepers(_ index: Int) {
         guard sleeping > 0 else { return }
         arm(index)
-        if ready(index) != 0 {
-            _ = unsafe control(3, members![index].registered, pollIn | pollReadHangUp | pollOut, token | UInt64(index))
-        }
+        if ready(index) == 0 { return }
+        let all = pollIn | pollReadHangUp | pollOut
+        if unsafe members![index].outOfKernel { return enterKernel(index, all) }
+        _ = unsafe control(3, members![index].registered, all, mark(index))
     }
 
     /// An own shutdown has changed how the end stands. Returns how many arms of that kind it has from here.
@@ -48,25 +49,12 @@ extension EpollSet {
     }
 
     private func arm(_ index: Int) {
-        register(index)
-        if unsafe members![index].kind == .nested {
-            if let inner = unsafe epollSet(members![index].descriptor) { unsafe withLock(inner) { $0.armForOthers() } }
-        }
-        guard unsafe !members![index].armed, let local = unsafe members![index].local else { return }
+        if let inner = unsafe members![index].inner { unsafe withLock(inner) { $0.armForOthers() } }
+        guard let local = unsafe members![index].local else { return }
+        if unsafe members![index].registered < 0 && !members![index].outOfKernel { enterKernel(index, bells(index)) }
+        if unsafe members![index].armed { return }
         unsafe members![index].armed = true
         unsafe Endpoint(local).arm(Arms(interest: members![index].events))
-    }
-
-    /// Puts an endpoint into the kernel's set, by a number that it has now.
-    private func register(_ index: Int) {
-        guard unsafe members![index].kind == .endpoint, unsafe members![index].registered < 0,
-            unsafe !members![index].outOfKernel
-        else { return }
-        let number = unsafe members![index].local!.pointee.descriptor
-        let deaf = unsafe Endpoint(members![index].local!).has(EndFlag.deaf)
-        let result = control(1, number, deaf ? 0 : pollIn | pollReadHangUp, token | UInt64(index))
-        // A forked sibling may have put it there already, under this same place in its copy of the set.
-        if result == 0 || result == -Int(EEXIST) { unsafe members![index].registered = number }
     }
 
     func disarm(_ index: Int) {
@@ -96,8 +84,7 @@ extension EpollSet {
     private func ready(_ index: Int) -> UInt32 {
         let member = unsafe members![index]
         if member.disabled { return 0 }
-        if member.kind == .nested {
-            guard let inner = unsafe epollSet(member.descriptor) else { return 0 }
+        if let inner = unsafe member.inner {
             return unsafe withLock(inner) { $0.hasEvents() && isEdge(member, $0) } ? pollIn & member.events : 0
         }
         let end = unsafe Endpoint(member.local!)
@@ -110,7 +97,7 @@ extension EpollSet {
             || bits & ~member.seenBits & ~pollOut != 0
             // The peer's end is an edge also for who asked for EPOLLIN alone.
             || all & ~member.seenBits & pollReadHangUp != 0
-            || (bits & pollOut != 0 && member.local!.pointee.wantsSpace)
+            || (bits & pollOut != 0 && end.local.pointee.wantsSpace)
         return edge ? bits : 0
     }
 
@@ -123,18 +110,16 @@ extension EpollSet {
 
     /// The kernel reports a set within this one: an edge, unless it is the bell of what was reported from memory.
     private func noticeNested(_ index: Int) {
-        guard let inner = unsafe epollSet(members![index].descriptor) else { return }
+        guard let inner = unsafe members![index].inner else { return }
         unsafe members![index].kernelEdge = unsafe withLock(inner) { $0.arrivals() == nil || !$0.hasBell() }
     }
 
     private func hasBell() -> Bool {
         for index in 0..<limit {
             let member = unsafe members![index]
-            if member.kind == .nested, let inner = unsafe epollSet(member.descriptor) {
-                if unsafe withLock(inner, { $0.hasBell() }) { return true }
-            }
-            guard member.kind == .endpoint else { continue }
-            var item = unsafe pollfd(fd: member.local!.pointee.descriptor, events: Int16(POLLIN), revents: 0)
+            if let inner = unsafe member.inner, unsafe withLock(inner, { $0.hasBell() }) { return true }
+            guard let local = unsafe member.local else { continue }
+            var item = unsafe pollfd(fd: local.pointee.descriptor, events: Int16(POLLIN), revents: 0)
             var now = timespec(tv_sec: 0, tv_nsec: 0)
             if unsafe sk_ppoll(&item, 1, &now, nil) > 0 { return true }
         }
@@ -153,7 +138,7 @@ extension EpollSet {
             if member.kind == .endpoint {
                 let end = unsafe Endpoint(member.local!)
                 own = end.peer.load64(Layout.tail) &* 31 &+ UInt64(end.readiness())
-            } else if member.kind == .nested, let inner = unsafe epollSet(member.descriptor) {
+            } else if let inner = unsafe member.inner {
                 own = unsafe withLock(inner) { $0.arrivals() }
             }
             if let own { sum = (sum ?? 1) &* 31 &+ own }
@@ -162,23 +147,23 @@ extension EpollSet {
     }
 
     private func report(_ index: Int, _ bits: UInt32) {
-        if unsafe members![index].kind == .nested {
-            unsafe members![index].idle = 0
-            unsafe members![index].fresh = false
+        unsafe members![index].idle = 0
+        unsafe members![index].fresh = false
+        if unsafe members![index].isOneShot { unsafe members![index].disabled = true }
+        if let inner = unsafe members![index].inner {
             unsafe members![index].kernelEdge = false
-            if let inner = unsafe epollSet(members![index].descriptor) {
-                unsafe members![index].seenTail = unsafe withLock(inner) { $0.arrivals() } ?? 0
+            unsafe members![index].seenTail = unsafe withLock(inner) { $0.arrivals() } ?? 0
+            // The kernel would go on reporting it.
+            if unsafe members![index].disabled {
+                _ = unsafe control(3, members![index].registered, bells(index), mark(index))
             }
             return
         }
         let end = unsafe Endpoint(members![index].local!)
-        unsafe members![index].idle = 0
-        unsafe members![index].fresh = false
         unsafe members![index].seenTail = end.peer.load64(Layout.tail)
         // What has come by now the program finds when it reads to the end, as edge-triggering has it.
         unsafe members![index].seenBits = bits | end.readiness() & pollReadHangUp
-        if bits & pollOut != 0 { unsafe members![index].local!.pointee.wantsSpace = false }
-        if unsafe members![index].events & epollOneShot != 0 { unsafe members![index].disabled = true }
+        if bits & pollOut != 0 { unsafe end.local.pointee.wantsSpace = false }
     }
 
     func anyReady() -> Bool { firstReady() != nil }
@@ -233,18 +218,8 @@ extension EpollSet {
             // Never the program's business, even if the registration is gone.
             guard index < limit else { continue }
             let member = unsafe members![index]
-            if member.kind == .hidden {
-                let visible = Int32(truncatingIfNeeded: member.seenTail)
-                // A listener that was shut down is what the kernel says of it.
-                let isOver = bits & pollHangUp != 0 && !isListening(visible)
-                let shown = isOver ? 0 : bits & (pollIn | pollInNormal)
-                if shown != 0, let socket = unsafe streamSocket(visible) {
-                    unsafe socket.pointee.promised = sk_thread_id()
-                    if unsafe bits & pollHangUp != 0 && member.descriptor == socket.pointee.hidden {
-                        unsafe socket.pointee.hiddenIsShut = true
-                    }
-                }
-                if shown != 0 { unsafe keep(events, &kept, shown, member.data) }
+            if member.kind == .hidden || member.kind == .stream && member.isOneShot {
+                unsafe reportListener(index, bits, events, &kept)
             } else if member.kind == .nested {
                 noticeNested(index)
                 watch(index)
@@ -253,6 +228,30 @@ extension EpollSet {
             }
         }
         return kept
+    }
+
+    /// One of a listener's two queues: the hidden one, or of a one-shot either. Nothing of a shot that was fired.
+    private func reportListener(
+        _ index: Int, _ bits: UInt32, _ events: UnsafeMutableRawPointer, _ kept: inout Int
+    ) {
+        let isHidden = unsafe members![index].kind == .hidden
+        let owner = unsafe isHidden ? Int(members![index].owner) : index
+        let visible = unsafe members![owner]
+        if visible.disabled { return }
+        var shown = bits
+        if isHidden, let socket = unsafe visible.socket {
+            let isShut = bits & pollHangUp != 0
+            // A listener that was shut down is what the kernel says of it.
+            if isShut && !isListening(number(of: owner)) { return }
+            shown = bits & (pollIn | pollInNormal)
+            if shown == 0 { return }
+            unsafe socket.pointee.promised = sk_thread_id()
+            if unsafe isShut && members![index].descriptor == socket.pointee.hidden {
+                unsafe socket.pointee.hiddenIsShut = true
+            }
+        }
+        unsafe keep(events, &kept, shown, visible.data)
+        if visible.isOneShot { unsafe members![owner].disabled = true }
     }
 
     /// Adds an event, or merges it with one of the same data: a listener has two queues.
@@ -278,29 +277,37 @@ extension EpollSet {
             if !end.has(EndFlag.hungUp) { said &= ~gone }
         }
         _ = end.afterKernel(said)
-        if said & pollOut != 0 { _ = control(3, member.registered, pollIn | pollReadHangUp, token | UInt64(index)) }
         if said & gone != 0 {
             leaveKernel(index)
-        } else if end.has(EndFlag.deaf) {
-            // Nothing but the hang-up is told there any more.
-            _ = control(3, member.registered, 0, token | UInt64(index))
+        } else if said & pollOut != 0 || end.has(EndFlag.deaf) {
+            _ = control(3, member.registered, bells(index), mark(index))
         }
-        // Another thread that sleeps on this set still needs the bell.
-        if sleeping == 0 { disarm(index) }
-        watch(index)
+        var interest = Arms()
+        var own = Arms()
+        var other = index
+        repeat {
+            // Another thread that sleeps on this set still needs the bell.
+            if sleeping == 0 { disarm(other) }
+            watch(other)
+            let twin = unsafe members![other]
+            if twin.armed { own.formUnion(Arms(interest: twin.events)) }
+            if !twin.disabled && twin.events & epollEdge == 0 { interest.formUnion(Arms(interest: twin.events)) }
+            other = Int(twin.twin)
+        } while other != index
         // One that leads to no event would wake every wait from now on.
-        if said & pollIn != 0 && ready(index) == 0 {
-            let own = unsafe members![index].armed ? Arms(interest: member.events) : []
-            let interest = member.disabled || member.events & epollEdge != 0 ? [] : Arms(interest: member.events)
-            if !end.drain(descriptor, for: interest, own: own, isReady: { ready(index) != 0 }) {
-                pauses = true
-            }
+        if said & pollIn != 0 && !isReady(index) {
+            if !end.drain(descriptor, for: interest, own: own, isReady: { isReady(index) }) { pauses = true }
         }
     }
 
-    private mutating func leaveKernel(_ index: Int) {
-        if unsafe members![index].registered >= 0 { _ = unsafe control(2, members![index].registered, 0, 0) }
-        unsafe members![index].outOfKernel = true
+    /// Whether any registration of the member's end has something to report.
+    private func isReady(_ index: Int) -> Bool {
+        var other = index
+        repeat {
+            if ready(other) != 0 { return true }
+            other = unsafe Int(members![other].twin)
+        } while other != index
+        return false
     }
 
     /// For a set inside another wait: whether its own wait would report anything. Takes no event.

@@ -48,19 +48,22 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
         let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
         unsafe local.pointee.descriptors -= 1
         if unsafe local.pointee.descriptors == 0 {
-            if unsafe local.pointee.registrations > 0 { unsafe forgetRegistrations(of: local, descriptor) }
+            if unsafe local.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: true) }
             let end = unsafe Endpoint(local)
             end.setSignals(false)
             if isOpen { resetIfStray(end, descriptor) }
             unsafe departure.end = unsafe local
-        } else if unsafe local.pointee.descriptor == descriptor {
-            unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
-            unsafe moveRecord(local.pointee.record, descriptor, word)
+        } else {
+            if unsafe local.pointee.descriptor == descriptor {
+                unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
+                unsafe moveRecord(local.pointee.record, descriptor, word)
+            }
+            if unsafe local.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: false) }
         }
     case .stream, .listener:
         let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!
-        forgetRegistrations(descriptor)
         unsafe socket.pointee.descriptors -= 1
+        unsafe closeRegistrations(descriptor, word, isLast: socket.pointee.descriptors == 0)
         if unsafe socket.pointee.descriptors == 0 {
             unsafe closeHidden(socket)
         } else if let record = unsafe socket.pointee.record {
@@ -70,7 +73,13 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
     case .epoll:
         let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~Kind.bits)!
         unsafe set.pointee.references -= 1
-        if unsafe set.pointee.references == 0 { unsafe forgetSet(set) }
+        let isLast = unsafe set.pointee.references == 0
+        if unsafe set.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: isLast) }
+        if isLast {
+            unsafe forgetSet(set)
+        } else if unsafe set.pointee.descriptor == descriptor {
+            unsafe set.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
+        }
     case .hidden, .arriving, .relayed, .none: break
     }
     clearEntry(descriptor)

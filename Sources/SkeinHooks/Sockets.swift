@@ -170,7 +170,7 @@ private func connectThroughMemory(
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
     let closeOnExec = sk_fcntl(descriptor, F_GETFD, 0) & 1 != 0
-    let registrations = registrationsOf(descriptor)
+    let registrations = registrationsOf(descriptor, UInt(bitPattern: socket) | Kind.stream.rawValue)
     if statusFlags & Int(Flag.nonBlock) == 0 { _ = sk_fcntl(made.descriptor, F_SETFL, 0) }
     let signals = unsafe socket.pointee.signals
     if signals { copyOwner(descriptor, to: made.descriptor) }

@@ -65,7 +65,7 @@ enum IdleCases {
     }
 
     /// Runs the wait and checks that it slept: a wait that spins uses all of its time.
-    private static func sleeps(_ wait: () throws -> Void) throws {
+    static func sleeps(_ wait: () throws -> Void) throws {
         let before = cpuMilliseconds()
         try wait()
         let used = cpuMilliseconds() - before

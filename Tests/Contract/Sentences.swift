@@ -2,7 +2,7 @@
 func allCases() -> [Case] {
     StateCases.cases + DifferenceCases.cases + ReceiveCases.cases + SendCases.cases + ConnectCases.cases
         + ListenCases.cases
-        + SharingCases.cases + WakeCases.cases + IdleCases.cases + EpollCases.cases
+        + SharingCases.cases + WakeCases.cases + IdleCases.cases + EpollCases.cases + EpollNumberCases.cases
         + SelectCases.cases + OptionCases.cases + BulkCases.cases + MessageCases.cases
         + OtherCallCases.cases + SpliceCases.cases + RefusalCases.cases
 }

@@ -19,6 +19,12 @@ struct EpollSet: Sendable {
         fd = Int32(try Outcome(face.epollCreate(flags)).value)
     }
 
+    /// A duplicate of a set.
+    init(_ face: Face, _ copy: Sock) {
+        self.face = face
+        fd = copy.fd
+    }
+
     func add(_ sock: Sock, _ events: Events, data: UInt64 = 0) -> Outcome {
         control(EPOLL_CTL_ADD, sock.fd, events, data)
     }
