@@ -57,6 +57,8 @@ package struct LocalState {
     package var asked: UInt64 = 0
     /// A write found no room: an edge-triggered waiter is to hear when there is some.
     package var wantsSpace = false
+    /// How often an edge-triggered waiter could hear of room since: every registration hears of each.
+    package var roomEdges: UInt32 = 0
     /// O_ASYNC: armed all the time, so that each arrival rings and the kernel sends SIGIO.
     package var signals = false
     package var spin = Spin()

@@ -39,6 +39,8 @@ struct Member {
     var kernelEdge = false
     var seenTail: UInt64 = 0
     var seenBits: UInt32 = 0
+    /// `LocalState.roomEdges` at the last report of room.
+    var seenRoom: UInt32 = 0
 
     var isOneShot: Bool { events & epollOneShot != 0 }
 

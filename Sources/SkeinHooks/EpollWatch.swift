@@ -97,7 +97,8 @@ extension EpollSet {
             || bits & ~member.seenBits & ~pollOut != 0
             // The peer's end is an edge also for who asked for EPOLLIN alone.
             || all & ~member.seenBits & pollReadHangUp != 0
-            || (bits & pollOut != 0 && end.local.pointee.wantsSpace)
+            || (bits & pollOut != 0
+                && (end.local.pointee.wantsSpace || end.local.pointee.roomEdges != member.seenRoom))
         return edge ? bits : 0
     }
 
@@ -163,7 +164,7 @@ extension EpollSet {
         unsafe members![index].seenTail = end.peer.load64(Layout.tail)
         // What has come by now the program finds when it reads to the end, as edge-triggering has it.
         unsafe members![index].seenBits = bits | end.readiness() & pollReadHangUp
-        if bits & pollOut != 0 { unsafe end.local.pointee.wantsSpace = false }
+        if bits & pollOut != 0 { unsafe members![index].seenRoom = end.noteRoom() }
     }
 
     func anyReady() -> Bool { firstReady() != nil }
@@ -373,5 +374,16 @@ extension EpollSet {
         sleeping -= 1
         if sleeping > 0 { return }
         for place in 0..<watchedCount { unsafe disarm(Int(watched![place])) }
+    }
+}
+
+extension Endpoint {
+    /// Room is reported: that is one edge for every registration, whichever is reported first. How many there were.
+    fileprivate func noteRoom() -> UInt32 {
+        if unsafe local.pointee.wantsSpace {
+            unsafe local.pointee.wantsSpace = false
+            unsafe local.pointee.roomEdges &+= 1
+        }
+        return unsafe local.pointee.roomEdges
     }
 }

@@ -3,7 +3,7 @@ import Glibc
 
 /// What an epoll registration belongs to: a number together with what it stands for, whatever becomes of either.
 enum EpollNumberCases {
-    static let cases: [Case] = duplicates + numbers + oneShots + sets
+    static let cases: [Case] = duplicates + numbers + rooms + oneShots + sets
 
     /// A wait that ends with an event alone. It has slept before, so that the kernel knows what is waited for.
     private static func waking(_ set: EpollSet, _ body: () throws -> Void) throws -> [Ready] {
@@ -112,6 +112,27 @@ enum EpollNumberCases {
             try expect(set.remove(listener.sock), 0)
             let ready = try waking(set) { _ = try listener.connect() }
             try expect(ready, [Ready(events: .readable, data: 2)])
+        }
+
+    private static let rooms: [Case] =
+        paired("the edge of room reaches each of two sets, and each of two registrations in one") { first, second in
+            let sets = [try EpollSet(first.face), try EpollSet(first.face)]
+            let copy = try first.duplicate()
+            try first.setNonBlocking()
+            for set in sets { try expect(set.add(first, [.writable, .edge], data: 1), 0) }
+            try expect(sets[0].add(copy, [.writable, .edge], data: 2), 0)
+            for _ in 0..<2 {
+                var sent = 0
+                while case .value(let count) = first.write(bytes: pattern(from: sent, count: 65536)) { sent += count }
+                for set in sets { while try !set.wait().isEmpty {} }
+                try expect(first.poll(.writable), [])
+                try SendCases.drain(second, sent)
+                for (set, all) in zip(sets, [[1, 2], [1]] as [Set<UInt64>]) {
+                    var seen: Set<UInt64> = []
+                    while seen != all { seen.formUnion(try set.wait(milliseconds: 5000).map(\.data)) }
+                }
+                for set in sets { try expect(set.wait(), []) }
+            }
         }
 
     private static let oneShots: [Case] =
