@@ -7,13 +7,14 @@ package struct Address {
     /// IPv4 in the low four bytes of `high` (as they lie in memory), or sixteen bytes of IPv6.
     package var high: UInt64 = 0
     package var low: UInt64 = 0
+    /// The interface of a link-local address; 0 for all others, of which the kernel takes no notice of it.
     package var scope: UInt32 = 0
 
     package init() {}
 
     /// From a sockaddr of `length` bytes; nil unless it is a whole one of a family known here.
     package init?(_ pointer: UnsafeRawPointer?, length: UInt32) {
-        guard let pointer = unsafe pointer, length >= 2 else { return nil }
+        guard let pointer = unsafe pointer, 2...Address.sizeLimit ~= length else { return nil }
         family = unsafe pointer.loadUnaligned(as: UInt16.self)
         if family == UInt16(AF_INET) && length >= 16 {
             port = sk_swap16(unsafe pointer.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
@@ -22,7 +23,9 @@ package struct Address {
             port = sk_swap16(unsafe pointer.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
             high = unsafe pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
             low = unsafe pointer.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
-            if length >= 28 { scope = unsafe pointer.loadUnaligned(fromByteOffset: 24, as: UInt32.self) }
+            if length >= 28 && isLinkLocal {
+                scope = unsafe pointer.loadUnaligned(fromByteOffset: 24, as: UInt32.self)
+            }
         } else {
             return nil
         }
@@ -49,6 +52,9 @@ package struct Address {
         unsafe length.pointee = UInt32(size)
     }
 
+    /// The kernel takes none that says to be longer.
+    package static let sizeLimit: UInt32 = 128
+
     /// The family of STP addresses (`skein.h`): above every family of the kernel, which never sees it.
     package static let stpFamily: UInt16 = 0x5354
     package static let stpSize = 52
@@ -59,6 +65,15 @@ package struct Address {
         var address = Address()
         address.family = UInt16(AF_INET)
         address.high = 0x0100_007f
+        address.port = port
+        return address
+    }
+
+    /// ::1 and that port.
+    package static func loopback6(_ port: UInt16) -> Address {
+        var address = Address()
+        address.family = UInt16(AF_INET6)
+        address.low = 1 << 56
         address.port = port
         return address
     }
@@ -93,7 +108,11 @@ package struct Address {
         if isMapped { return (low >> 32) & 0xff == 127 }
         return high == 0 && low == 1 << 56
     }
+    /// 127.255.255.255, to which TCP doesn't connect.
+    package var isLoopbackBroadcast: Bool { isIPv4 && high == 0xffff_ff7f }
     package var isAny: Bool { high == 0 && low == 0 }
+    /// fe80::/10.
+    package var isLinkLocal: Bool { family == UInt16(AF_INET6) && high & 0xc0ff == 0x80fe }
 
     /// What connect(2) makes of the unspecified address: loopback.
     package func orLoopback() -> Address {
@@ -133,7 +152,7 @@ package struct Address {
     }
 
     package func sameHost(as other: Address) -> Bool {
-        family == other.family && high == other.high && low == other.low
+        family == other.family && high == other.high && low == other.low && scope == other.scope
     }
 }
 

@@ -24,7 +24,7 @@ package enum Reason: UInt32 {
     case none = 0
     case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
     case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
-    case optionSet, clientOverTCP, handedOn, filtered, shortHandedOn
+    case optionSet, clientOverTCP, handedOn, filtered, shortHandedOn, otherNetwork
 
     /// One sentence for `skein why`.
     package var text: StaticString {
@@ -45,11 +45,12 @@ package enum Reason: UInt32 {
         case .boundElsewhere: "the socket is bound to another address than it connects to"
         case .disabled: "Skein is switched off here"
         case .kernelRefused: "the kernel refused a socket, a memfd or netlink"
-        case .optionSet: "the socket has an option that only TCP has"
+        case .optionSet: "the program asked for what only TCP has: MPTCP, or TCP Fast Open by sendto"
         case .clientOverTCP: "the client came over TCP: it does not run under skein, or fell back itself"
         case .handedOn: "the listener was handed to a program that does not run under skein"
         case .filtered: "a seccomp filter of the program forbids what it takes"
         case .shortHandedOn: "its process hands short connections on to others, which is faster over TCP"
+        case .otherNetwork: "the socket is of another network namespace than its thread"
         }
     }
 }
@@ -73,7 +74,7 @@ package func connectEnd(
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
     let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client, bound) { peer in
-        (peer.user == listener.user && isKnown(peer.user)) || peer.user == 0 ? listener.cookie : nil
+        mayServe(listener, user: peer.user) ? listener.cookie : nil
     }
     made.endpoint?.setAddresses(local: client, peer: dialled)
     return made
@@ -124,6 +125,14 @@ package func closeConnecting(_ descriptor: Int32) {
     unsafe process.noteConnecting?(descriptor, false)
 }
 
+/// Whether a hidden listener of that user may stand beside the TCP listener.
+package func mayServe(_ listener: ListenerIdentity, user: UInt32) -> Bool {
+    user == 0 || isSameUser(user, listener.user)
+}
+
+/// Whether two numbers that the kernel gave are proof of one user.
+package func isSameUser(_ one: UInt32, _ other: UInt32) -> Bool { one == other && isKnown(one) }
+
 /// False for the number that stands for everybody who has none in this user namespace: it proves nothing.
 private func isKnown(_ user: UInt32) -> Bool {
     guard user == 65534 else { return true }
@@ -136,11 +145,11 @@ private func isKnown(_ user: UInt32) -> Bool {
 }
 
 /// Whether a listener of that user may answer for the STP port: a name alone proves nothing. Ports below
-/// 1024 are root's, and where TCP listens the port belongs to that listener.
+/// 1024 are root's, and where TCP listens, on either loopback address, the port belongs to that listener.
 package func mayServeSTP(_ port: UInt16, user: UInt32) -> Bool {
-    if unsafe user == 0 || user == process.effectiveUser { return true }
+    if unsafe user == 0 || isSameUser(user, process.effectiveUser) { return true }
     if port < 1024 { return false }
-    return findListener(.loopback(port)) == nil
+    return findListener(.loopback(port)) == nil && findListener(.loopback6(port)) == nil
 }
 
 /// A number for the memory shared with an STP server's process, so that its successor on the port never
@@ -300,22 +309,15 @@ private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool? {
     if bound.isIPv4 && !dialled.isIPv4 { return false }
     let client = hello.client.unmapped()
     guard client.sameHost(as: dialled) || client.sameHost(as: dialled.source()) else { return false }
-    if listening.isAny { return mayBind(dialled) }
+    if listening.isAny { return isLocal(dialled) }
     return listening.sameHost(as: dialled)
 }
 
 /// Whether a descriptor that came along is a TCP socket with that port in this network namespace: only who may use
 /// the port has one. In a namespace of its own everybody may use every port.
 private func isBound(_ socket: Int32, to client: Address, inNetworkOf other: Int32) -> Bool {
-    func option(_ descriptor: Int32, _ name: Int32) -> UInt64? {
-        var value: UInt64 = 0
-        var length: UInt32 = 8
-        guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, name, &value, &length) == 0 else { return nil }
-        return value
-    }
-    let namespace: Int32 = 71  // SO_NETNS_COOKIE
-    guard socket >= 0, let network = option(socket, namespace), network == option(other, namespace),
-        option(socket, 38 /* SO_PROTOCOL */) == 6, let own = boundAddress(socket)
+    guard socket >= 0, let home = network(of: socket), home == network(of: other), protocolNumber(of: socket) == 6,
+        let own = boundAddress(socket)
     else { return false }
     return own.port == client.port && (own.isAny || client.isSTP || own.unmapped().sameHost(as: client.unmapped()))
 }
@@ -352,6 +354,20 @@ extension Endpoint {
     package func setAddresses(local address: Address, peer: Address) {
         block.setAddress(address, family: Block.family, host: Block.localAddress, port: Block.localPort)
         block.setAddress(peer, family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+        block.store32(Block.scope, peer.scope)
         unsafe process.table.countConnection()
+    }
+
+    package var localAddress: Address {
+        scoped(block.address(family: Block.family, host: Block.localAddress, port: Block.localPort))
+    }
+    package var peerAddress: Address {
+        scoped(block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort))
+    }
+
+    private func scoped(_ address: Address) -> Address {
+        var address = address
+        if address.isLinkLocal { address.scope = block.load32(Block.scope) }
+        return address
     }
 }

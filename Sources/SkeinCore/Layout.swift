@@ -113,6 +113,8 @@ package enum Block {
     package static let drainLock = 208
     /// Relays that have been handed this end and have not let go; the names of the first few of them, and whose they are.
     package static let relays = 216
+    /// The interface, where the addresses are link-local.
+    package static let scope = 220
     package static let relayNames = 256
     package static let relayUsers = 288
     package static let relayNamesKept = 8

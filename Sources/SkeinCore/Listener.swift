@@ -122,6 +122,8 @@ private struct DiagnosisRequest {
         body.idiag_states = UInt32.max
         body.id.idiag_sport = sk_swap16(address.port)
         body.id.idiag_cookie = (UInt32.max, UInt32.max)
+        // Where the kernel says that such packets come in, for listeners that are bound to an interface.
+        body.id.idiag_if = address.isIPv4 || address.isLoopback ? 1 /* lo */ : address.scope
         unsafe withUnsafeMutableBytes(of: &body.id.idiag_src) { bytes in
             unsafe bytes.storeBytes(of: address.high, as: UInt64.self)
             unsafe bytes.storeBytes(of: address.low, toByteOffset: 8, as: UInt64.self)
@@ -131,10 +133,18 @@ private struct DiagnosisRequest {
 }
 
 /// The kernel's number of a socket, unique in this boot.
-package func cookie(of descriptor: Int32) -> UInt64? {
+package func cookie(of descriptor: Int32) -> UInt64? { number(of: descriptor, 57 /* SO_COOKIE */) }
+
+/// The kernel's number of the network namespace that a socket belongs to; nil on a Linux before 5.14.
+package func network(of descriptor: Int32) -> UInt64? { number(of: descriptor, 71 /* SO_NETNS_COOKIE */) }
+
+/// TCP's or another protocol's number.
+package func protocolNumber(of descriptor: Int32) -> UInt64? { number(of: descriptor, 38 /* SO_PROTOCOL */) }
+
+private func number(of descriptor: Int32, _ option: Int32) -> UInt64? {
     var value: UInt64 = 0
     var length: UInt32 = 8
-    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, 57 /* SO_COOKIE */, &value, &length) == 0 else { return nil }
+    guard unsafe sk_getsockopt(descriptor, SOL_SOCKET, option, &value, &length) == 0 else { return nil }
     return value
 }
 
@@ -148,27 +158,30 @@ package func boundAddress(_ descriptor: Int32) -> Address? {
     }
 }
 
-/// Whether an address is one of this host.
-package func isLocal(_ address: Address) -> Bool { mayBind(address) ?? false }
-
-/// Whether the kernel lets a socket bind the address, as it does with those of this host; nil where no descriptor is
-/// free to ask it. Loopback needs no question.
-func mayBind(_ address: Address) -> Bool? {
+/// Whether TCP would bring who dials the address to this very host; nil where no descriptor is free to ask. Loopback
+/// needs no question.
+package func isLocal(_ address: Address) -> Bool? {
     let target = address.unmapped()
-    if target.isLoopback { return true }
+    if target.isLoopback && !target.isLoopbackBroadcast { return true }
     if target.isAny { return false }
     let opened = sk_socket(Int32(target.family), 2 | Flag.closeOnExec /* SOCK_DGRAM */, 0)
     if opened == -Int(EMFILE) { return nil }
     guard opened >= 0 else { return false }
     defer { _ = sk_close(Int32(opened)) }
-    var probe = target
-    probe.port = 0
+    return routesToItself(target, Int32(opened))
+}
+
+/// A datagram socket that is connected sends nothing, and gets the source that the routes give it. That is the address
+/// dialled where this host has it, and never for a broadcast, a multicast or somebody else's. Whether the address
+/// can be bound would not tell: with ip_nonlocal_bind each can. Netlink would, but waits for who changes routes.
+private func routesToItself(_ target: Address, _ socket: Int32) -> Bool {
     var raw: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
     var length: UInt32 = 32
-    return unsafe withUnsafeMutableBytes(of: &raw) { bytes in
-        unsafe probe.store(bytes.baseAddress!, &length)
-        return unsafe sk_bind(Int32(opened), bytes.baseAddress!, length) == 0
+    let connected = unsafe withUnsafeMutableBytes(of: &raw) { bytes in
+        unsafe target.store(bytes.baseAddress!, &length)
+        return unsafe sk_connect(socket, bytes.baseAddress!, length) == 0
     }
+    return connected && boundAddress(socket)?.sameHost(as: target) == true
 }
 
 /// The abstract name of the hidden Unix listener beside the TCP listener with this cookie. Abstract

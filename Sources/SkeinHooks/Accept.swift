@@ -149,6 +149,8 @@ private func acceptFromMemory(
         if case .again = greeting { late += 1 }
         _ = sk_close(descriptor)
         clearArrival(descriptor)
+        // Which addresses are this host's can't be asked here.
+        if case .refused = greeting, !isAtHome(hidden) { unsafe beginLeaving(socket, for: .otherNetwork) }
         if case .full = greeting { return -Int(EMFILE) }
         // A TCP listener goes on, with TCP alone.
         if case .noMemory = greeting, unsafe socket.pointee.isSTP { return -Int(ENOMEM) }
@@ -250,7 +252,7 @@ private func finishAccept(
         // The next one might be refused: clients that come from now on use TCP, whoever holds the listener.
         unsafe beginLeaving(socket, for: .noMemory)
     }
-    unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
+    unsafe end.peerAddress.store(address, length)
     return Int(descriptor)
 }
 

@@ -262,7 +262,7 @@ private func withTCPSocket<Result>(like end: Endpoint, _ ask: (Int32) -> Result)
 private func givePeerName(
     _ end: Endpoint, _ value: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>
 ) -> Int32 {
-    let address = end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+    let address = end.peerAddress
     let room = unsafe length.pointee
     var size: UInt32 = 0
     unsafe address.store(value, &size)
@@ -332,8 +332,7 @@ private func integerOption(_ end: Endpoint, _ level: Int32, _ name: Int32) -> In
 
 /// Loopback's largest packet, of which IPv4 can't name the last byte.
 private func loopbackSize(_ end: Endpoint) -> Int32 {
-    let peer = end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort)
-    return peer.unmapped().isIPv4 ? 65535 : 65536
+    end.peerAddress.unmapped().isIPv4 ? 65535 : 65536
 }
 
 /// Where the peer ran when it last read or wrote.

@@ -71,6 +71,7 @@ struct RealFunctions {
     var sendfile: SendFile?, splice: Splice?
     var closeRange: CloseRange?, closeFrom: CloseFrom?
     var fork: Fork?
+    var setns: Int2?, unshare: Int1?
     var jump: Jump?, jumpChecked: Jump?
     var sigaction: SetAction?, signal: SetHandler?, signalOnce: SetHandler?, signalSet: SetHandler?
     var signalInterrupt: Int2?
@@ -123,6 +124,8 @@ struct RealFunctions {
         closeRange = unsafe next("close_range", CloseRange.self)
         closeFrom = unsafe next("closefrom", CloseFrom.self)
         fork = unsafe next("fork", Fork.self)
+        setns = unsafe next("setns", Int2.self)
+        unshare = unsafe next("unshare", Int1.self)
         unsafe jump = unsafe next("siglongjmp", Jump.self)
         unsafe jumpChecked = unsafe next("__longjmp_chk", Jump.self)
         unsafe sigaction = unsafe next("sigaction", SetAction.self)

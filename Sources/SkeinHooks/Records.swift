@@ -20,8 +20,8 @@ extension Endpoint {
     func describe(_ descriptor: Int32) {
         var description = SocketTable.Description(state: SocketTable.State.connected, descriptor: descriptor)
         description.role = end == 0 ? SocketTable.Role.client : SocketTable.Role.server
-        description.local = block.address(family: Block.family, host: Block.localAddress, port: Block.localPort)
-        description.peer = block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort)
+        description.local = localAddress
+        description.peer = peerAddress
         unsafe description.pool = process.pools[local.pointee.pool].inode
         unsafe description.slot = UInt32(bitPattern: local.pointee.slotIndex)
         unsafe description.generation = local.pointee.generation

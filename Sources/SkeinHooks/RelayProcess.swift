@@ -311,7 +311,8 @@ private struct RelayProcess {
             guard accepted >= 0 else { return }
             let visitor = Int32(accepted)
             // Root has children that became another user, and goes on beside them.
-            guard let peer = peerCredentials(visitor), unsafe peer.user == process.effectiveUser || peer.user == 0
+            guard let peer = peerCredentials(visitor),
+                unsafe peer.user == 0 || isSameUser(peer.user, process.effectiveUser)
             else {
                 _ = sk_close(visitor)
                 continue

@@ -89,7 +89,7 @@ private func visit<Answer>(
     _ relay: UInt32, _ stream: Int32, _ request: StreamRequest, _ receive: (Int32) -> Answer?
 ) -> Answer? {
     // Before anybody is asked: a stream of another user's may say anything in its name.
-    guard let maker = peerCredentials(stream), maker.user == sk_geteuid() else { return nil }
+    guard let maker = peerCredentials(stream), isSameUser(maker.user, sk_geteuid()) else { return nil }
     let visitor = reach(relay, of: sk_geteuid())
     guard visitor >= 0 else { return nil }
     defer { _ = sk_close(visitor) }
@@ -103,10 +103,15 @@ private func reach(_ relay: UInt32, of user: UInt32) -> Int32 {
     let visitor = Int32(made)
     var name = relayListenerName(relay)
     var result = unsafe sk_connect(visitor, &name.address, name.length)
-    if result == 0 && peerCredentials(visitor)?.user != user { result = -Int(EPERM) }
+    if result == 0 && !isOf(user, visitor) { result = -Int(EPERM) }
     if result == 0 { return visitor }
     _ = sk_close(visitor)
     return Int32(truncatingIfNeeded: result)
+}
+
+private func isOf(_ user: UInt32, _ visitor: Int32) -> Bool {
+    guard let peer = peerCredentials(visitor) else { return false }
+    return isSameUser(peer.user, user)
 }
 
 private func ask<Answer>(

@@ -26,8 +26,7 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
     }
     let refusal = unsafe refusal(of: address, length)
     if refusal != 0 { return Int32(finish(refusal)) }
-    unsafe end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort).store(
-        address, length)
+    unsafe end.localAddress.store(address, length)
     return 0
 }
 
@@ -47,6 +46,6 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
     if end.isClosed() { return Int32(finish(-Int(ENOTCONN))) }
     let refusal = unsafe refusal(of: address, length)
     if refusal != 0 { return Int32(finish(refusal)) }
-    unsafe end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort).store(address, length)
+    unsafe end.peerAddress.store(address, length)
     return 0
 }

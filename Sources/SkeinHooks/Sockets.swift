@@ -66,6 +66,10 @@ private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<
     }
     let hidden = hide(Int32(made))
     guard hidden >= 0 else { return unsafe recordListener(descriptor, socket, bound, .noDescriptor) }
+    guard network(of: hidden) == network(of: descriptor) else {
+        _ = sk_close(hidden)
+        return unsafe recordListener(descriptor, socket, bound, .otherNetwork)
+    }
     let name = HiddenName(cookie: cookie)
     var address = name.address
     guard unsafe sk_bind(hidden, &address, name.length) == 0, sk_listen(hidden, max(backlog, 64)) == 0 else {
@@ -99,7 +103,7 @@ func beginTranslating(
 @c(connect) public func hookConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Int32 {
     if let end = endpoint(descriptor) {
         // What the kernel finds wrong with an address before it looks at the socket.
-        if length < 2 || length > 128 { return Int32(finish(-Int(EINVAL))) }
+        if !(2...Address.sizeLimit ~= length) { return Int32(finish(-Int(EINVAL))) }
         guard let address = unsafe address else { return Int32(finish(-Int(EFAULT))) }
         let isNone = unsafe address.loadUnaligned(as: UInt16.self) == 0 /* AF_UNSPEC */
         return Int32(finish(isNone ? disconnect(end, descriptor) : connectAgain(end)))
@@ -149,7 +153,10 @@ private func connectThroughMemory(
     guard unsafe rules.allows(target) else { return (false, 0, .refusedByRule) }
     guard unsafe process.maySetUp else { return (false, 0, .filtered) }
     guard unsafe socket.pointee.descriptors == 1 && !socket.pointee.shared else { return (false, 0, .duplicated) }
-    guard isLocal(target) else { return (false, 0, .notLocal) }
+    guard isAtHome(descriptor) else { return (false, 0, .otherNetwork) }
+    guard !refusesIPv4(descriptor, target) else { return (false, 0, .noListener) }
+    guard let isHere = isLocal(target) else { return (false, 0, .noDescriptor) }
+    guard isHere else { return (false, 0, .notLocal) }
     var client = target.source()
     if unsafe socket.pointee.bound {
         guard let own = boundAddress(descriptor), own.isAny || own.unmapped().sameHost(as: target.unmapped()) else {
@@ -192,6 +199,15 @@ private func connectThroughMemory(
     unsafe giveBack(socket)
     replay(registrations, descriptor, end)
     return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
+}
+
+/// Whether TCP would refuse the address because it is IPv4's, in IPv6's form, on a socket for IPv6 alone.
+private func refusesIPv4(_ descriptor: Int32, _ target: Address) -> Bool {
+    guard target.isMapped else { return false }
+    var only: Int32 = 0
+    var length: UInt32 = 4
+    return unsafe sk_getsockopt(descriptor, 41 /* IPPROTO_IPV6 */, 26 /* IPV6_V6ONLY */, &only, &length) < 0
+        || only != 0
 }
 
 /// The end that connects to whoever listens there: a TCP listener under Skein, or an STP listener.

@@ -8,6 +8,8 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 extern int close(int descriptor);
+extern int setns(int descriptor, int kinds);
+extern int unshare(int kinds);
 
 typedef long system_call(long number, long a, long b, long c, long d, long e, long f);
 typedef int clone_call(int (*function)(void *), void *stack, int flags, void *argument, ...);
@@ -75,6 +77,8 @@ EXPORTED system_call hook_syscall __asm__("syscall");
 long hook_syscall(long number, long a, long b, long c, long d, long e, long f) {
     // How some programs (libuv's, so node's) close their connections.
     if (number == SYS_close) return close((int)a);
+    if (number == SYS_setns) return setns((int)a, (int)b);
+    if (number == SYS_unshare) return unshare((int)a);
     system_call *next = next_system_call ? next_system_call : call_directly;
     // The C library has no function for it: programs and libseccomp call it so.
     if (number == SYS_seccomp && watch_filter && (a == 0 || a == 1)) watch_filter(a == 1 ? (const void *)c : NULL);

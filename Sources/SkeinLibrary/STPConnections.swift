@@ -58,12 +58,8 @@ private func reach(
         if result == -Int(EAGAIN) { return fail(EAGAIN, .queue) }
         return result == 0 ? fail(ECONNREFUSED, .system) : end(result)
     }
-    var target = Address.loopback(port)
-    if unsafe reachTCP(descriptor, socket, target, &server) { return 0 }
-    target.family = UInt16(AF_INET6)
-    target.high = 0
-    target.low = 1 << 56
-    if unsafe reachTCP(descriptor, socket, target, &server) { return 0 }
+    if unsafe reachTCP(descriptor, socket, .loopback(port), &server) { return 0 }
+    if unsafe reachTCP(descriptor, socket, .loopback6(port), &server) { return 0 }
     return result == 0 ? fail(ECONNREFUSED, .user) : fail(ECONNREFUSED, .noListener)
 }
 
@@ -74,7 +70,7 @@ private func reachTCP(
     let name = HiddenName(cookie: listener.cookie)
     var address = name.address
     guard unsafe sk_connect(descriptor, &address, name.length) == 0 else { return false }
-    guard let peer = peerCredentials(descriptor), peer.user == listener.user || peer.user == 0 else {
+    guard let peer = peerCredentials(descriptor), mayServe(listener, user: peer.user) else {
         unsafe renew(descriptor, socket)
         return false
     }

@@ -164,7 +164,7 @@ private struct Holder {
         let visitor = Int32(accepted)
         defer { _ = sk_close(visitor) }
         let peer = peerCredentials(visitor)
-        let isOfUser = peer?.user == sk_geteuid()
+        let isOfUser = peer.map { isSameUser($0.user, sk_geteuid()) } ?? false
         guard isOfUser, taker == 0 || peer?.process == taker else {
             var no = isOfUser ? Refusal.otherProcess : Refusal.otherUser
             _ = unsafe sk_sendto(visitor, &no, 1, Int32(truncatingIfNeeded: Flag.noSignal | Flag.dontWait), nil, 0)
@@ -227,7 +227,7 @@ private struct Holder {
     defer { _ = sk_close(visitor) }
     var address = name.address
     guard unsafe sk_connect(visitor, &address, name.length) == 0 else { return fail(ENOENT, .gift) }
-    guard let giver = peerCredentials(visitor), unsafe giver.user == process.effectiveUser else {
+    guard let giver = peerCredentials(visitor), unsafe isSameUser(giver.user, process.effectiveUser) else {
         return fail(EPERM, .user)
     }
     var timeout = timespec(tv_sec: 10, tv_nsec: 0)
@@ -297,7 +297,5 @@ private func unpack(_ parcel: Parcel, into end: Endpoint) {
     end.block.store32(Block.holders, 1)
     end.clear(EndFlag.given | EndFlag.taken)
     end.set(EndFlag.forked)
-    end.setAddresses(
-        local: end.block.address(family: Block.family, host: Block.localAddress, port: Block.localPort),
-        peer: end.block.address(family: Block.family, host: Block.peerAddress, port: Block.peerPort))
+    end.setAddresses(local: end.localAddress, peer: end.peerAddress)
 }

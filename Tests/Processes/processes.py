@@ -31,10 +31,12 @@ import heirs  # noqa: E402,F401
 import inheriting  # noqa: E402
 import leaving  # noqa: E402,F401
 import limits  # noqa: E402,F401
+import networks  # noqa: E402,F401
 import ports  # noqa: E402,F401
 import relays  # noqa: E402,F401
 import relayed  # noqa: E402,F401
 import shells  # noqa: E402,F401
+import squatters  # noqa: E402,F401
 import turns  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve()

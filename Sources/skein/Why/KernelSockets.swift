@@ -82,7 +82,7 @@ struct KernelSockets {
     /// Whether the peer is on this host, as far as this namespace can tell.
     func isOnThisHost(_ socket: TCPSocket) -> Bool {
         if socket.peer.unmapped().isLoopback || otherEnd(of: socket) != nil { return true }
-        return isOurs && isLocal(socket.peer)
+        return isOurs && isLocal(socket.peer) == true
     }
 
     /// What the TCP socket is bound to that listens at this address; nil when none does.
