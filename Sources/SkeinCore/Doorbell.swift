@@ -203,6 +203,7 @@ package enum Flag {
     package static let waitForOne: Int = 0x10000
     package static let truncate: Int = 0x20
     package static let errorQueue: Int = 0x2000
+    package static let fastOpen: Int = 0x2000_0000
     package static let nonBlock: Int32 = 0o4000
     package static let closeOnExec: Int32 = 0o2000000
     package static let async: Int32 = 0o20000

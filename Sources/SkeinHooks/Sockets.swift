@@ -109,6 +109,10 @@ func beginTranslating(
         return Int32(finish(isNone ? disconnect(end, descriptor) : connectAgain(end)))
     }
     guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
+        if unsafe forbidsForeignConnect(descriptor, address, length) {
+            logFallBack(descriptor, .optionSet)
+            return Int32(finish(-Int(EHOSTUNREACH)))
+        }
         let result = unsafe real.connect!(descriptor, address, length)
         // To AF_UNSPEC, which ends a listener.
         if result == 0, let socket = unsafe listeningSocket(descriptor) { unsafe shutHidden(socket) }

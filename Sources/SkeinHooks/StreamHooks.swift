@@ -30,7 +30,12 @@ func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body
     _ descriptor: Int32, _ buffer: UnsafeMutableRawPointer?, _ count: Int, _ flags: Int32
 ) -> Int {
     guard let end = endpoint(descriptor) else { return unsafe real.send!(descriptor, buffer, count, flags) }
-    return unsafe finish(withVector(buffer, count) { end.send(descriptor, $0, flags: Int(flags)) })
+    return unsafe finish(withVector(buffer, count) { send(end, descriptor, $0, flags) })
+}
+
+@inline(__always) private func send(_ end: Endpoint, _ descriptor: Int32, _ vectors: Vectors, _ flags: Int32) -> Int {
+    if Int(flags) & Flag.fastOpen != 0 { return -Int(EISCONN) }
+    return end.send(descriptor, vectors, flags: Int(flags))
 }
 
 @c(recvfrom) public func hookRecvFrom(
@@ -50,10 +55,15 @@ func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body
     _ length: UInt32
 ) -> Int {
     guard let end = endpoint(descriptor) else {
+        if Int(flags) & Flag.fastOpen != 0 {
+            return unsafe sendOpening(descriptor, address, length) {
+                unsafe real.sendto!(descriptor, buffer, count, flags, address, length)
+            }
+        }
         return unsafe real.sendto!(descriptor, buffer, count, flags, address, length)
     }
     return unsafe finish(
-        withVector(UnsafeMutableRawPointer(mutating: buffer), count) { end.send(descriptor, $0, flags: Int(flags)) })
+        withVector(UnsafeMutableRawPointer(mutating: buffer), count) { send(end, descriptor, $0, flags) })
 }
 
 /// What the kernel finds wrong with the vectors of a call before it looks at the socket: 0, or minus the errno.
@@ -120,6 +130,11 @@ private func receiveMessage(
         if let message = unsafe message, unsafe passesEndpoints(message) {
             return unsafe finish(sendWithStreams(descriptor, message, flags))
         }
+        if Int(flags) & Flag.fastOpen != 0, let message = unsafe message {
+            return unsafe sendOpening(descriptor, message.pointee.msg_name, message.pointee.msg_namelen) {
+                unsafe real.sendmsg!(descriptor, message, flags)
+            }
+        }
         return unsafe real.sendmsg!(descriptor, message, flags)
     }
     return unsafe finish(sendMessage(end, descriptor, message, flags))
@@ -131,7 +146,7 @@ private func sendMessage(
     let refusal = unsafe refusal(of: message)
     if refusal != 0 { return refusal }
     let vectors = unsafe Vectors(base: message.pointee.msg_iov, count: Int(message.pointee.msg_iovlen))
-    return end.send(descriptor, vectors, flags: Int(flags))
+    return send(end, descriptor, vectors, flags)
 }
 
 @c(recvmmsg) public func hookRecvMessages(
@@ -177,7 +192,8 @@ private func sendForeignMessages(
     _ descriptor: Int32, _ messages: UnsafeMutableRawPointer?, _ count: UInt32, _ flags: Int32
 ) -> Int32 {
     let most = Int(min(count, 1024))
-    var passes = false
+    // One at a time then.
+    var passes = Int(flags) & Flag.fastOpen != 0
     if let messages = unsafe messages {
         for index in 0..<most where !passes {
             let message = unsafe messages.advanced(by: index * messageStride)

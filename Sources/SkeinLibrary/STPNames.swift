@@ -18,7 +18,7 @@ extension STPName {
             _ = fail(EFAULT, .address)
             return nil
         }
-        guard length >= 2 else {
+        guard 2...Address.sizeLimit ~= length else {
             _ = fail(EINVAL, .address)
             return nil
         }

@@ -114,6 +114,36 @@ def _(folder):
         assert carrier(environment(folder), port, run=["--strict"]) == "errno 113"
 
 
+# What begins otherwise than by connect on a socket of TCP: what came back, or the errno.
+OTHER_CONNECTS = """import socket, sys
+address = ("127.0.0.1", int(sys.argv[1]))
+def sent(client): client.sendto(b"hello", socket.MSG_FASTOPEN, address)
+def sent_as_message(client): client.sendmsg([b"hello"], [], socket.MSG_FASTOPEN, address)
+def connected(client):
+    client.connect(address)
+    client.sendall(b"hello")
+for protocol, begin in (socket.IPPROTO_TCP, sent), (socket.IPPROTO_TCP, sent_as_message), (262, connected), (262, sent):
+    try:
+        client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+        begin(client)
+        print(client.recv(5).decode())
+    except OSError as error: print(error.errno)"""
+
+
+@test("--strict holds for what is sent with MSG_FASTOPEN and for MPTCP, as for connect")
+def _(folder):
+    def told(*command):
+        return subprocess.run([*command, PYTHON, "-c", OTHER_CONNECTS, str(port)], capture_output=True, text=True,
+                              timeout=WATCHDOG_SECONDS, env=environment(folder)).stdout.split()
+    with server(environment(folder), run=None) as port:
+        plain = told()
+        assert plain[:2] == ["hello", "hello"], plain
+        assert told(SKEIN, "run", "--") == plain
+        assert told(SKEIN, "run", "--strict", "--not", str(port), "--") == plain
+        # A kernel without MPTCP says so at once.
+        assert told(SKEIN, "run", "--strict", "--") == ["113" if word == "hello" else word for word in plain]
+
+
 @test("variables are as the options, and those that are wrong end skein run with 125")
 def _(_folder):
     assert shown(SKEIN_ONLY="80", SKEIN_NOT="443", SKEIN_STRICT="1", SKEIN_OFF="no", SKEIN_SPIN="fixed") == [

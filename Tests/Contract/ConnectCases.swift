@@ -57,6 +57,10 @@ enum ConnectCases {
             try expect(sock.connect(wrong), .failed(EAFNOSUPPORT))
             let short = Address(bytes: Array(face.address(family, 9).bytes.prefix(4)))
             try expect(sock.connect(short), .failed(EINVAL))
+            let listener = try face.listener(family)
+            let padding = [UInt8](repeating: 0, count: 129 - listener.address.bytes.count)
+            try expect(sock.connect(Address(bytes: listener.address.bytes + padding)), .failed(EINVAL))
+            try expect(sock.connect(Address(bytes: listener.address.bytes + padding.dropLast())), 0)
         }
 
     private static let nonBlocking: [Case] =

@@ -50,6 +50,16 @@ enum SendCases {
             try expect(sent, 1)
             try expect(second.read(), "x")
         }
+        + paired("MSG_FASTOPEN on a connection is EISCONN, and sends nothing") { first, second in
+            let fastOpen = Int32(0x2000_0000)
+            try expect(first.send("x", fastOpen), .failed(EISCONN))
+            let sent = first.face.address(first.face.families[0], 9).with { address, length in
+                Outcome(first.face.sendto(first.fd, "x", 1, fastOpen, address, length))
+            }
+            try expect(sent, .failed(EISCONN))
+            try expect(first.write("y"), 1)
+            try expect(second.read(), "y")
+        }
         + paired("data held back with MSG_MORE goes out with the next write or with the end") { first, second in
             try expect(first.send("ab", Msg.more), 2)
             try expect(first.write("cd"), 2)
