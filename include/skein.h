@@ -63,7 +63,7 @@ struct sockaddr_stp {
 int STPsocket(int domain, int type, int protocol);
 
 /* Gives the socket its local address. A null address or port 0 takes a free port.
- * EAFNOSUPPORT: the family is not AF_STP. EINVAL: the length is too short, a name is not terminated, or
+ * EAFNOSUPPORT: the family is not AF_STP. EINVAL: the length is wrong, a name is not terminated, or
  * the socket is bound already. EADDRNOTAVAIL: the group or host is not this one. EADDRINUSE: STP or TCP
  * has the port. EACCES: a port below 1024 without the privilege. */
 int STPbind(int socket, const struct sockaddr *address, socklen_t length);
@@ -94,7 +94,7 @@ ssize_t STPsend(int socket, const void *message, size_t length, int flags);
 ssize_t STPrecv(int socket, void *message, size_t length, int flags);
 
 /* Waits until the peer has read everything or is gone, STP_CLOSE_LIMIT milliseconds at most (also on a
- * non-blocking socket; 0 does not wait), then releases the descriptor and everything behind it. With
+ * non-blocking socket; 0 does not wait), then releases the descriptor and everything behind it.
  * With SO_LINGER on, its seconds are the limit instead; 0 of them reset the connection. With
  * other copies of the descriptor left, here or in other processes, it does not wait; nor with bytes
  * unread on this side, which resets the connection as close() does. Where the limit passed it returns 0

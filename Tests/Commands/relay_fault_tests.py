@@ -201,4 +201,4 @@ def _(folder):
     with Running(folder, "listen", ":0", ready="stderr") as to:
         one_line(skein("relay", to.port, to.address, expect=2, **host(folder))[1], "choose another")
     one_line(skein("relay", "no-such-host.invalid:1", ":1", expect=2, **host(folder))[1], "no-such-host.invalid", "unknown")
-    one_line(skein("relay", "192.0.2.1:7", ":1", expect=2, **host(folder))[1], "can't listen on 192.0.2.1:7")
+    one_line(skein("relay", "192.0.2.1:7", ":1", expect=2, **host(folder))[1], "can't listen on 192.0.2.1:7", "give one that has")

@@ -151,7 +151,7 @@ def _(folder):
     os.chmod(environment["SKEIN_DIR"], 0o777)
     one_line(skein("listen", ":0", expect=2, **environment)[1], "chmod 1777")
     environment["SKEIN_DIR"] = str(folder / "absent" / "deep")
-    one_line(skein("connect", ":7000", expect=2, **environment)[1], "SKEIN_DIR")
+    one_line(skein("connect", ":7000", expect=2, **environment)[1], ": SKEIN_DIR names a folder")
 
 
 @test("connect: standard streams that are closed, full or unreadable are explained, and never a socket's number")

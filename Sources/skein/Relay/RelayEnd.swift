@@ -68,8 +68,13 @@ enum RelayEnd {
         do {
             return try StreamSocket(listeningAt: address, backlog: 4096)
         } catch {
-            let isTaken = error.code == EADDRINUSE
-            let reason = isTaken ? "an STP or TCP socket of this host has the port; choose another one" : error.text
+            let reason =
+                switch error.code {
+                case EADDRINUSE: "an STP or TCP socket of this host has the port; choose another one"
+                case EADDRNOTAVAIL: "no interface of this host has that address; give one that has, or 0.0.0.0 or [::]"
+                case EACCES: "ports below 1024 are for root; choose another one"
+                default: error.text
+                }
             throw failure("can't listen on \(address.text): \(reason)", code: Exit.unreachable)
         }
     }

@@ -43,5 +43,6 @@ func accepted(by listener: borrowing StreamSocket) throws -> StreamSocket {
 /// The library's sentence where it has one, which says what to do, else the system's words.
 func explanation(of error: SocketError) -> String {
     let text = error.advice.isEmpty ? SystemError(code: error.errno).text : error.advice
-    return text.prefix(1).lowercased() + text.dropFirst()
+    // A name in capitals stays one.
+    return text.dropFirst().first?.isUppercase == true ? text : text.prefix(1).lowercased() + text.dropFirst()
 }
