@@ -150,7 +150,9 @@ private func acceptFromMemory(
         _ = sk_close(descriptor)
         clearArrival(descriptor)
         // Which addresses are this host's can't be asked here.
-        if case .refused = greeting, !isAtHome(hidden) { unsafe beginLeaving(socket, for: .otherNetwork) }
+        if case .refused = greeting, unsafe !socket.pointee.isSTP && !isAtHome(hidden) {
+            unsafe beginLeaving(socket, for: .otherNetwork)
+        }
         if case .full = greeting { return -Int(EMFILE) }
         // A TCP listener goes on, with TCP alone.
         if case .noMemory = greeting, unsafe socket.pointee.isSTP { return -Int(ENOMEM) }

@@ -7,9 +7,10 @@ private let multipath: UInt64 = 262  // IPPROTO_MPTCP
 
 /// A connect of a socket that isn't known here, which may be one of MPTCP. True where --strict forbids it.
 func forbidsForeignConnect(_ descriptor: Int32, _ address: UnsafeRawPointer?, _ length: UInt32) -> Bool {
-    guard unsafe rules.enabled && rules.isStrict, entry(descriptor) == 0 else { return false }
-    return unsafe Address(address, length: length).map(isForbidden) ?? false
-        && protocolNumber(of: descriptor) == multipath
+    guard unsafe rules.isStrict, entry(descriptor) == 0, let target = unsafe Address(address, length: length) else {
+        return false
+    }
+    return isForbidden(target) && protocolNumber(of: descriptor) == multipath
 }
 
 /// No rule leaves the address to TCP.
