@@ -1,7 +1,9 @@
-// What is no header's: thread-local words, the process's lock, and a frame that cancellation unwinds to.
+// What is no header's: thread-local words, the process's lock, a frame that cancellation unwinds to, and a thread's start.
 
 // A thread-local word can't be declared in Embedded Swift, and one in a header is not emitted by it.
 #include "include/system.h"
+
+#include <sched.h>
 
 __thread int sk_thread_id_word = 0;
 __thread uint32_t *sk_held_words[sk_held_at_most];
@@ -53,4 +55,26 @@ long sk_cancellable(long (*call)(void *context), void (*undo)(void *context), vo
     result = call(context);
     pthread_cleanup_pop(0);
     return result;
+}
+
+struct visit {
+    void (*body)(void *context);
+    void *context;
+    int death_signal;
+};
+
+static int begin_visit(void *context) {
+    const struct visit *visit = context;
+    // All else that a program keeps when it executes another one is the process's, or comes along with a clone.
+    if (visit->death_signal) sk_syscall6(SYS_prctl, 1 /* PR_SET_PDEATHSIG */, visit->death_signal, 0, 0, 0, 0);
+    visit->body(visit->context);
+    return 0;
+}
+
+long sk_with_own_descriptors(void (*body)(void *context), void *context, void *stack_end) {
+    struct visit visit = {body, context, 0};
+    sk_syscall6(SYS_prctl, 2 /* PR_GET_PDEATHSIG */, SK_P(&visit.death_signal), 0, 0, 0, 0);
+    // It has the caller's thread-local words, who doesn't use them meanwhile.
+    int flags = CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    return clone(begin_visit, stack_end, flags, &visit) < 0 ? -errno : 0;
 }

@@ -65,6 +65,8 @@ package struct LocalState {
     package var otherOptions = OtherOptions()
     /// The socket control block in the table, where `skein ls` sees it.
     package var record: SharedMemory
+    /// Threads that hand the end over just now, by descriptors of their own. Under the process lock.
+    package var loans: Int32 = 0
     /// Once it is released: when, what it was, and who was released after it.
     package var released: UInt64 = 0
     package var wasLast = false

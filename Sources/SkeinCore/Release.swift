@@ -14,16 +14,34 @@ extension Endpoint {
             unsafe local.pointee.wasAlone = last && !shared
             unsafe local.pointee.wasConnected = connected
             // Threads of others may still look at what was handed on.
-            if sk_is_single_threaded() != 0 && !has(EndFlag.passed) { return giveBack() }
+            if unsafe sk_is_single_threaded() != 0 && !has(EndFlag.passed) && local.pointee.loans == 0 {
+                return giveBack()
+            }
             unsafe local.pointee.released = sk_now_coarse()
             unsafe departed.append(local)
-            while let oldest = unsafe departed.first, unsafe sk_now_coarse() &- oldest.pointee.released > departureTime
+            while let oldest = unsafe departed.first, unsafe oldest.pointee.loans == 0,
+                unsafe sk_now_coarse() &- oldest.pointee.released > departureTime
             {
                 unsafe departed.removeFirst()
                 unsafe Endpoint(oldest).giveBack()
             }
         }
         unsafe process.table.settle()
+    }
+
+    /// Counts a holder for whoever the end is handed over to. Until the loan is over the end stays what it is, though another
+    /// thread closes it. Under the process lock, while the process has it open.
+    package func lend() {
+        block.add32(Block.holders, 1)
+        unsafe local.pointee.loans += 1
+    }
+
+    /// The holder that was counted is there from now on, or won't be.
+    package func endLoan(isTaken: Bool) {
+        withProcessLock {
+            unsafe local.pointee.loans -= 1
+            if !isTaken { block.subtract32(Block.holders, 1) }
+        }
     }
 
     fileprivate func giveBack() {

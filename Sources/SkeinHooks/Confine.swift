@@ -162,7 +162,7 @@ private func leaveListeners() {
 
 /// A relay's stream takes the end's place, under each of its numbers. Where there is no relay to be had, it stays.
 private func withdraw(_ descriptor: Int32, _ end: Endpoint) {
-    guard let stream = handOver(end, descriptor) else { return }
+    guard let stream = handOver(descriptor) else { return }
     for number in descriptor..<Int32(programEnd) where unsafe knownEndpoint(number)?.local == end.local {
         let registrations = registrationsOf(number)
         let closeOnExec = sk_fcntl(number, F_GETFD, 0) & 1 != 0

@@ -45,6 +45,14 @@ private let marks = 3
     return settled(descriptor)
 }
 
+/// As `entry`, but at once, whatever is just arriving.
+func listed(_ descriptor: Int32) -> UInt {
+    guard let table = unsafe descriptorTable, UInt32(bitPattern: descriptor) < UInt32(descriptorTableSize) else {
+        return 0
+    }
+    return unsafe table[Int(descriptor)].load(ordering: .acquiring)
+}
+
 /// One thread accepts at a time. Beside the lock's eight bytes: the thread that is just getting a number from the kernel,
 /// how often one has, and a mark that this one isn't waited for any more.
 private enum AcceptWord {

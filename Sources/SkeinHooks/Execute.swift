@@ -12,114 +12,131 @@ private typealias ExecuteAtCall =
 
 // MARK: exec
 
-/// What an exec has put in place of one number, to be undone if it fails.
-private struct Departure {
-    var number: Int32
-    /// A copy of the end's own descriptor; -1 where the number was only kept from the new program, because no
-    /// relay could be had.
-    var original: Int32
-    /// Its entry in the table.
-    var word: UInt
-}
-
-/// All of them, and the gate at which the relay waits for the exec.
+/// Which call of the exec family, and the program as it names that.
 @safe
-private struct Departures {
-    private let list: UnsafeMutablePointer<Departure>
-    /// Another thread may make more ends meanwhile.
-    private let room: Int
-    private var count = 0
-    private let gate: Gate?
+private enum Execution {
+    case path(UnsafePointer<CChar>?)
+    case searched(UnsafePointer<CChar>?)
+    case descriptor(Int32)
+    case at(Int32, UnsafePointer<CChar>?, flags: Int32)
 
-    init(_ memory: UnsafeMutableRawPointer, room: Int) {
-        self.room = room
-        unsafe list = unsafe memory.bindMemory(to: Departure.self, capacity: room)
-        gate = room > 0 ? Gate() : nil
-    }
-
-    /// The new program gets the relay's stream under this number.
-    mutating func leave(_ number: Int32, _ word: UInt) {
-        guard count < room else { return }
-        let original = hiddenCopy(of: number)
-        let departure = Departure(number: number, original: original, word: word)
-        if original >= 0 && replace(number, word) {
-            clearEntry(number)
-            unsafe list[count] = departure
-        } else {
-            // Better none than one that says nothing but end of file.
-            if original >= 0 { _ = sk_close(original) }
-            _ = sk_fcntl(number, F_SETFD, 1)
-            unsafe list[count] = Departure(number: number, original: -1, word: word)
+    var program: Program {
+        switch self {
+        case .path(let path): return unsafe .path(path)
+        case .searched(let file): return unsafe .searched(file)
+        case .descriptor(let file): return .descriptor(file)
+        case .at(let folder, let path, let flags):
+            let isDescriptor = unsafe flags & 0x1000 /* AT_EMPTY_PATH */ != 0 && path?.pointee == 0
+            return unsafe isDescriptor ? .descriptor(folder) : .path(path, from: folder)
         }
-        count += 1
     }
 
-    private func replace(_ number: Int32, _ word: UInt) -> Bool {
-        // Several numbers of one end share one stream.
-        for index in 0..<count where unsafe list[index].word == word && list[index].original >= 0 {
-            return unsafe sk_dup3(list[index].number, number, 0) >= 0
+    /// Comes back only where it fails, with errno set.
+    func run(_ arguments: Strings?, _ environment: Strings?) -> Int32 {
+        switch self {
+        case .path(let path):
+            return unsafe unsafeBitCast(sk_next_symbol("execve"), to: ExecuteCall.self)(path, arguments, environment)
+        case .searched(let file):
+            return unsafe unsafeBitCast(sk_next_symbol("execvpe"), to: ExecuteCall.self)(file, arguments, environment)
+        case .descriptor(let file):
+            let call = unsafe unsafeBitCast(sk_next_symbol("fexecve"), to: ExecuteDescriptorCall.self)
+            return unsafe call(file, arguments, environment)
+        case .at(let folder, let path, let flags):
+            let call = unsafe unsafeBitCast(sk_next_symbol("execveat"), to: ExecuteAtCall.self)
+            return unsafe call(folder, path, arguments, environment, flags)
         }
-        let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
-        guard let gate, let stream = handOver(end, number, gate: gate.inner) else { return false }
-        defer { _ = sk_close(stream) }
-        return sk_dup3(stream, number, 0) >= 0
+    }
+}
+
+/// An exec of a program that gets streams in the place of the ends that it inherits.
+@safe
+private struct Attempt {
+    let execution: Execution
+    let arguments: Strings?
+    let environment: Strings?
+    let left: Departures
+    /// What the program has blocked, in a thread of our own, which blocks all signals: their handlers are for others.
+    private var mask: sigset_t? = nil
+    private var result: Int32 = -1
+
+    init(_ execution: Execution, _ arguments: Strings?, _ environment: Strings?, _ left: Departures) {
+        self.execution = execution
+        unsafe self.arguments = unsafe arguments
+        unsafe self.environment = unsafe environment
+        self.left = left
     }
 
-    /// The numbers that stand for streams now.
-    var streams: StreamList {
+    /// Other threads go on with their descriptors until it is certain that the exec doesn't fail. So what it takes is done
+    /// by a thread with copies of them, as the program's own where there is no other or none can be had.
+    func run() -> Int32 {
+        if unsafe left.count > 0 && sk_is_single_threaded() == 0 && !process.isConfined, let result = runInOwnThread() {
+            return result
+        }
+        left.exchange()
+        let result = start()
+        left.exchangeBack()
+        return result
+    }
+
+    private func runInOwnThread() -> Int32? {
+        // An exec by name takes room for as many arguments as there are.
+        let size = 1 << 20
+        guard let stack = unsafe allocate(size) else { return nil }
+        defer { unsafe _ = sk_munmap(stack, size) }
+        var attempt = self
+        var mask = sigset_t()
+        unsafe sk_block_all_signals(&mask)
+        attempt.mask = mask
+        let made = unsafe withUnsafeMutablePointer(to: &attempt) { place in
+            unsafe sk_with_own_descriptors(
+                { context in
+                    let attempt = unsafe context!.assumingMemoryBound(to: Attempt.self)
+                    unsafe attempt.pointee.left.takePlaces()
+                    unsafe attempt.pointee.result = unsafe attempt.pointee.start()
+                }, place, stack.advanced(by: size))
+        }
+        unsafe sk_restore_mask(&mask)
+        return made < 0 ? nil : attempt.result
+    }
+
+    /// With the streams in their places.
+    private func start() -> Int32 {
         var streams = StreamList()
-        for index in 0..<count where unsafe list[index].original >= 0 { unsafe streams.add(list[index].number) }
-        return streams
-    }
-
-    /// From here on the relay begins when the exec has closed what is close-on-exec.
-    func closeGate() { gate?.closeInner() }
-
-    /// The exec failed.
-    func comeBack() {
-        for index in 0..<count {
-            let departure = unsafe list[index]
-            if departure.original >= 0 {
-                _ = sk_dup3(departure.original, departure.number, 0)
-                _ = sk_close(departure.original)
-                unsafe setEntry(departure.number, UnsafeRawPointer(bitPattern: departure.word & ~Kind.bits), .endpoint)
-            } else {
-                _ = sk_fcntl(departure.number, F_SETFD, 0)
-            }
-        }
-        gate?.say(Gate.Word.neverMind)
-    }
-}
-
-/// Runs an exec with every endpoint that the new image inherits replaced by a relay's stream. `exec` gets
-/// the environment to use.
-private func leaving(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
-    unsafe withLoadablePreload(environment) { unsafe handingOver(program, $0, exec) }
-}
-
-private func handingOver(_ program: Program, _ environment: Strings?, _ exec: (Strings?) -> Int32) -> Int32 {
-    // Searching for a program means failing many times: nothing is started for that.
-    guard let table = unsafe descriptorTable, program.canBeExecuted() else { return unsafe exec(environment) }
-    forgetReplaced()
-    var room = 0
-    for number in 0..<programEnd where isLeaving(Int32(number)) { room += 1 }
-    let result = unsafe withScratch(words: room * (MemoryLayout<Departure>.stride / 8) + 1) { memory in
-        var left = unsafe Departures(memory, room: room)
-        for number in 0..<programEnd where isLeaving(Int32(number)) {
-            unsafe left.leave(Int32(number), table[number].load(ordering: .relaxed))
-        }
-        left.closeGate()
-        unsafe process.table.settleNow(ending: true)
-        var streams = left.streams
+        left.forEach { number, stream in if stream >= 0 { streams.add(number) } }
         streams.addUnused(Inheritance())
-        let result = unsafe withHeirs(of: program, environment, streams: streams, Inheritance()) { heirs, environment in
+        return unsafe withHeirs(of: execution.program, environment, streams: streams, Inheritance()) {
+            heirs, environment in
             heirs.setInherited(true)
-            let result = unsafe exec(environment)
+            var mask = mask
+            if mask != nil { unsafe sk_restore_mask(&mask!) }
+            let result = unsafe execution.run(arguments, environment)
+            if mask != nil { unsafe sk_block_all_signals(&mask!) }
             heirs.setInherited(false)
             return result
         }
+    }
+}
+
+/// Runs an exec with every end that the new program inherits replaced by a relay's stream.
+private func leaving(_ execution: Execution, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
+    unsafe withLoadablePreload(environment) { unsafe handingOver(execution, arguments, $0) }
+}
+
+private func handingOver(_ execution: Execution, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
+    // Searching for a program means failing many times: nothing is started for that.
+    guard unsafe descriptorTable != nil, execution.program.canBeExecuted() else {
+        return unsafe execution.run(arguments, environment)
+    }
+    forgetReplaced()
+    var room = 0
+    for number in 0..<Int32(programEnd) where isLeaving(number) { room += 1 }
+    let result = unsafe withScratch(words: room * Departures.words + 1) { memory in
+        var left = unsafe Departures(memory, room: room)
+        for number in 0..<Int32(programEnd) where isLeaving(number) { left.leave(number) }
+        unsafe process.table.settleNow(ending: true)
+        let result = unsafe Attempt(execution, arguments, environment, left).run()
         let error = sk_errno()
-        left.comeBack()
+        left.finish(Gate.Word.neverMind)
         sk_set_errno(error)
         return Int(result)
     }
@@ -127,15 +144,10 @@ private func handingOver(_ program: Program, _ environment: Strings?, _ exec: (S
     return result == -Int(ENOMEM) ? Int32(finish(result)) : Int32(result)
 }
 
-private func isLeaving(_ number: Int32) -> Bool {
-    entry(number) & Kind.bits == Kind.endpoint.rawValue && isInherited(number)
-}
-
 @c(execve) public func hookExecute(
     _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
 ) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execve"), to: ExecuteCall.self)
-    return unsafe leaving(.path(path), environment) { unsafe call(path, arguments, $0) }
+    unsafe leaving(.path(path), arguments, environment)
 }
 
 @c(execv) public func hookExecuteV(_ path: UnsafePointer<CChar>?, _ arguments: Strings?) -> Int32 {
@@ -145,8 +157,7 @@ private func isLeaving(_ number: Int32) -> Bool {
 @c(execvpe) public func hookExecuteVPE(
     _ file: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?
 ) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execvpe"), to: ExecuteCall.self)
-    return unsafe leaving(.searched(file), environment) { unsafe call(file, arguments, $0) }
+    unsafe leaving(.searched(file), arguments, environment)
 }
 
 @c(execvp) public func hookExecuteVP(_ file: UnsafePointer<CChar>?, _ arguments: Strings?) -> Int32 {
@@ -154,18 +165,13 @@ private func isLeaving(_ number: Int32) -> Bool {
 }
 
 @c(fexecve) public func hookExecuteDescriptor(_ file: Int32, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("fexecve"), to: ExecuteDescriptorCall.self)
-    return unsafe leaving(.descriptor(file), environment) { unsafe call(file, arguments, $0) }
+    unsafe leaving(.descriptor(file), arguments, environment)
 }
 
 @c(execveat) public func hookExecuteAt(
     _ folder: Int32, _ path: UnsafePointer<CChar>?, _ arguments: Strings?, _ environment: Strings?, _ flags: Int32
 ) -> Int32 {
-    let call = unsafe unsafeBitCast(sk_next_symbol("execveat"), to: ExecuteAtCall.self)
-    let isDescriptor = unsafe flags & 0x1000 /* AT_EMPTY_PATH */ != 0 && path?.pointee == 0
-    return unsafe leaving(isDescriptor ? .descriptor(folder) : .path(path, from: folder), environment) {
-        unsafe call(folder, path, arguments, $0, flags)
-    }
+    unsafe leaving(.at(folder, path, flags: flags), arguments, environment)
 }
 
 // MARK: posix_spawn
@@ -198,80 +204,46 @@ private func spawnHandingOver(
     let inheritance = unsafe Inheritance(actions)
     func isLeaving(_ number: Int32) -> Bool { kind(entry(number)) == .endpoint && inheritance.includes(number) }
     var room = 0
-    for number in 0..<programEnd where isLeaving(Int32(number)) { room += 1 }
-    let result = unsafe withScratch(words: room * SpawnDepartures.words + 1) { memory in
-        var left = unsafe SpawnDepartures(memory, room: room, inheritance)
-        for number in 0..<programEnd where isLeaving(Int32(number)) { unsafe left.leave(Int32(number), &own) }
-        var streams = left.streams
+    for number in 0..<Int32(programEnd) where isLeaving(number) { room += 1 }
+    let result = unsafe withScratch(words: room * Departures.words + 1) { memory in
+        var left = unsafe Departures(memory, room: room)
+        for number in 0..<Int32(programEnd) where isLeaving(number) { left.leave(number) }
+        unsafe placeStreams(left, &own)
+        var streams = StreamList()
+        if left.count > 0 { streams.add(inheritance, .endpoint) }
         streams.addUnused(inheritance)
         let result = unsafe withHeirs(of: program, environment, streams: streams, inheritance) { heirs, environment in
             heirs.forEach { unsafe _ = posix_spawn_file_actions_adddup2(&own, $0, $0) }
             guard unsafe sk_spawn_append(&own, actions) == 0 else { return ENOMEM }
-            unsafe left.closeInChild(&own)
+            unsafe closeStreams(left, &own, inheritance)
             return unsafe call(&own, environment)
         }
-        left.finish(spawned: result == 0)
+        left.finish(result == 0 ? Gate.Word.go : Gate.Word.neverMind)
         return Int(result)
     }
     return Int32(result < 0 ? -result : result)
 }
 
-/// The relay's streams that a child is to get.
-@safe
-private struct SpawnDepartures {
-    private struct Departure {
-        var stream: Int32
-        var number: Int32
-        /// A number that exec would have closed; -1 for none.
-        var closing: Int32
-    }
-    /// What each takes of the memory.
-    static let words = 2
-    private let list: UnsafeMutablePointer<Departure>
-    private let room: Int
-    private var count = 0
-    private let gate: Gate?
-    private let inheritance: Inheritance
-
-    init(_ memory: UnsafeMutableRawPointer, room: Int, _ inheritance: Inheritance) {
-        unsafe list = unsafe memory.bindMemory(to: Departure.self, capacity: room)
-        self.room = room
-        gate = room > 0 ? Gate() : nil
-        self.inheritance = inheritance
-    }
-
-    mutating func leave(_ number: Int32, _ own: inout posix_spawn_file_actions_t) {
-        guard count < room, let gate, let end = endpoint(number),
-            let stream = handOver(end, number, gate: gate.inner)
-        else {
+/// The child's way to its streams: actions before the program's own.
+private func placeStreams(_ left: Departures, _ own: inout posix_spawn_file_actions_t) {
+    left.forEach { number, stream in
+        if stream >= 0 {
+            unsafe _ = posix_spawn_file_actions_adddup2(&own, stream, number)
+        } else if kind(entry(number)) == .endpoint {
             // Better none than one that says nothing but end of file.
             unsafe _ = posix_spawn_file_actions_addclose(&own, number)
-            return
-        }
-        let closing = inheritance.closesAtExec(number) ? number : -1
-        unsafe list[count] = Departure(stream: stream, number: number, closing: closing)
-        count += 1
-        unsafe _ = posix_spawn_file_actions_adddup2(&own, stream, number)
-    }
-
-    /// Where the child finds them.
-    var streams: StreamList {
-        var streams = StreamList()
-        if count > 0 { streams.add(inheritance, .endpoint) }
-        return streams
-    }
-
-    /// Behind the program's own actions.
-    func closeInChild(_ own: inout posix_spawn_file_actions_t) {
-        for index in 0..<count where unsafe list[index].closing >= 0 {
-            unsafe _ = posix_spawn_file_actions_addclose(&own, list[index].closing)
         }
     }
+}
 
-    func finish(spawned: Bool) {
-        for index in 0..<count { _ = unsafe sk_close(list[index].stream) }
-        gate?.closeInner()
-        gate?.say(spawned ? Gate.Word.go : Gate.Word.neverMind)
+/// Behind the program's own actions: exec would have closed these.
+private func closeStreams(
+    _ left: Departures, _ own: inout posix_spawn_file_actions_t, _ inheritance: Inheritance
+) {
+    left.forEach { number, stream in
+        if stream >= 0 && inheritance.closesAtExec(number) {
+            unsafe _ = posix_spawn_file_actions_addclose(&own, number)
+        }
     }
 }
 

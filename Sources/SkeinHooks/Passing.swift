@@ -19,7 +19,7 @@ func sendWithStreams(_ descriptor: Int32, _ message: UnsafeMutablePointer<msghdr
         for index in unsafe 0..<Int(sk_cmsg_descriptor_count(header)) {
             if let listener = unsafe listener(numbers![index]) { unsafe leaveToTCP(numbers![index], listener) }
             guard let end = unsafe endpoint(numbers![index]) else { continue }
-            guard count < 253, let stream = unsafe handOver(end, numbers![index]) else {
+            guard count < 253, let stream = unsafe handOver(numbers![index]) else {
                 for index in 0..<count { _ = sk_close(streams[index]) }
                 return -Int(EMFILE)
             }

@@ -38,10 +38,18 @@ func leaveRelayToParent() {
 }
 
 /// Hands the end behind `descriptor` to the relay. Returns the stream that stands for it, close-on-exec; nil
-/// when the system refuses. With a gate the relay waits for its word (`Gate`); without, it begins at once.
-func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? {
+/// when the system refuses, or where there is no end any more. With a gate the relay waits for its word (`Gate`);
+/// without, it begins at once.
+func handOver(_ descriptor: Int32, gate: Int32 = -1) -> Int32? {
     guard unsafe process.mayRelay else { return nil }
     unsafe process.keepsMemory = true
+    guard let loan = Loan(of: descriptor) else { return nil }
+    let stream = handOver(loan.end, loan.descriptor, gate)
+    loan.isOver(taken: stream != nil)
+    return stream
+}
+
+private func handOver(_ end: Endpoint, _ descriptor: Int32, _ gate: Int32) -> Int32? {
     guard var handOver = end.handOver() else { return nil }
     // What was written through other relays comes before what is written through this one.
     end.letRelaysFinish(descriptor)
@@ -52,20 +60,55 @@ func handOver(_ end: Endpoint, _ descriptor: Int32, gate: Int32 = -1) -> Int32? 
         guard let cookie = cookie(of: pair.theirs) else { return nil }
         takeSettings(of: end, descriptor, pair.theirs)
         handOver.message.stream = cookie
-        // The relay is one more process with this end; counted before it knows.
-        end.block.add32(Block.holders, 1)
         end.set(EndFlag.passed)
         end.beginRelaying(by: link.identity, of: link.user)
         let descriptors: InlineArray<5, Int32> = [descriptor, pair.ours, handOver.pool, handOver.block, gate]
         let sent = send(handOver.message, over: link.channel, descriptors, count: gate < 0 ? 4 : 5)
         if sent == MemoryLayout<HandOver>.size { return pair.theirs }
         end.endRelaying(by: link.identity)
-        end.block.subtract32(Block.holders, 1)
         _ = sk_close(pair.theirs)
         guard sent == -Int(EPIPE) || sent == -Int(ECONNRESET) else { return nil }
         forget(link)
     }
     return nil
+}
+
+/// An end on its way to the relay, which is one more process with it: counted before it knows.
+private struct Loan {
+    let end: Endpoint
+    /// One of its own where there are threads: another one may close the program's, and have the next connection under
+    /// the same number.
+    let descriptor: Int32
+    private let isCopy: Bool
+
+    init?(of number: Int32) {
+        let isCopy = sk_is_single_threaded() == 0
+        let lent = withProcessLock { () -> (end: Endpoint, descriptor: Int32)? in
+            let word = listed(number)
+            guard kind(word) == .endpoint else { return nil }
+            let descriptor = isCopy ? Loan.copy(of: number) : number
+            // A close takes the entry first, so the copy is of this end.
+            guard descriptor >= 0, listed(number) == word else {
+                if isCopy && descriptor >= 0 { _ = sk_close(descriptor) }
+                return nil
+            }
+            let end = unsafe Endpoint(UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!)
+            end.lend()
+            return (end, descriptor)
+        }
+        guard let lent else { return nil }
+        (end, descriptor, self.isCopy) = (lent.end, lent.descriptor, isCopy)
+    }
+
+    private static func copy(of number: Int32) -> Int32 {
+        let hidden = hiddenCopy(of: number)
+        return hidden >= 0 ? hidden : Int32(sk_fcntl(number, F_DUPFD_CLOEXEC, 0))
+    }
+
+    func isOver(taken: Bool) {
+        if isCopy { _ = sk_close(descriptor) }
+        end.endLoan(isTaken: taken)
+    }
 }
 
 /// What a program has set for the connection, or shut, holds for the stream too.
@@ -239,11 +282,10 @@ struct Gate {
         }
     }
 
-    /// After the last message: from here on the maker's end alone keeps the gate shut.
-    func closeInner() { _ = sk_close(inner) }
-
+    /// The last use of it.
     func say(_ word: UInt8) {
         var word = word
+        _ = sk_close(inner)
         _ = unsafe sk_sendto(outer, &word, 1, Int32(truncatingIfNeeded: Flag.noSignal), nil, 0)
         _ = sk_close(outer)
     }

@@ -4,6 +4,7 @@ import os
 import pathlib
 import socket
 import struct
+import subprocess
 import sys
 
 WATCHDOG = 30
@@ -63,6 +64,14 @@ def not_here(reason):
     """Ends the case: it can't run on this machine."""
     print(reason)
     sys.exit(NOT_HERE)
+
+
+def built(folder, name):
+    """The program that the file of C of that name is, in the folder."""
+    program = f"{folder}/{name}"
+    source = pathlib.Path(__file__).with_name(f"{name}.c")
+    subprocess.run(["gcc", "-pthread", "-o", program, str(source)], check=True, stderr=subprocess.DEVNULL)
+    return program
 
 
 def connect(listener):

@@ -19,7 +19,7 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from cases import CASES, NOT_HERE, WATCHDOG, case, exactly, expect, not_here, pair  # noqa: E402
+from cases import CASES, NOT_HERE, WATCHDOG, built, case, exactly, expect, not_here, pair  # noqa: E402
 import addresses_limit  # noqa: E402,F401
 import at_the_limit  # noqa: E402,F401
 import clones  # noqa: E402,F401
@@ -199,13 +199,6 @@ def forkpty():
 
 
 # --- threads
-
-def built(folder, name):
-    program = f"{folder}/{name}"
-    subprocess.run(["gcc", "-pthread", "-o", program, str(HERE.parent / f"{name}.c")], check=True,
-                   stderr=subprocess.DEVNULL)
-    return program
-
 
 @case("a thread that is blocked in any call can be cancelled, and the connection works on")
 def cancelled():

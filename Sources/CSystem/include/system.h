@@ -688,7 +688,16 @@ static inline int sk_spawn_origin(const posix_spawn_file_actions_t *actions, int
     return number;
 }
 
-// MARK: Signals while system() waits
+// MARK: Signals
+
+static inline void sk_block_all_signals(sigset_t *old) {
+    sigset_t set;
+    sigfillset(&set);
+    pthread_sigmask(SIG_BLOCK, &set, old);
+}
+static inline void sk_restore_mask(const sigset_t *old) { pthread_sigmask(SIG_SETMASK, old, NULL); }
+
+// While system() waits.
 
 static inline void sk_ignore_signal(int number, struct sigaction *old) {
     struct sigaction ignoring;
@@ -703,7 +712,6 @@ static inline void sk_block_child_signal(sigset_t *old) {
     sigaddset(&set, SIGCHLD);
     pthread_sigmask(SIG_BLOCK, &set, old);
 }
-static inline void sk_restore_mask(const sigset_t *old) { pthread_sigmask(SIG_SETMASK, old, NULL); }
 
 /* The shell gets the signals as its caller had them. Not 0 where there is no memory. */
 static inline int sk_shell_attributes(
@@ -723,6 +731,10 @@ static inline int sk_shell_attributes(
 
 extern char __libc_single_threaded;
 static inline int sk_is_single_threaded(void) { return __libc_single_threaded; }
+
+/* Calls `body` in a thread that has copies of the process's descriptors for its own, on the stack that ends there; the
+   calling thread waits until it has come back, or has executed a program. Minus the errno where no thread can be had. */
+extern long sk_with_own_descriptors(void (*body)(void *context), void *context, void *stack_end);
 
 // MARK: Cancellation
 
