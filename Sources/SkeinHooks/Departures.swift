@@ -82,20 +82,18 @@ extension Departures {
 
     /// On the program's own descriptors: what was under a number is then under its stream's.
     func exchange() {
-        for index in 0..<count where unsafe !exchange(&list[index], with: first(index)) {
-            _ = unsafe sk_fcntl(list[index].number, F_SETFD, 1)
-        }
+        for index in 0..<count where !exchange(index) { _ = unsafe sk_fcntl(list[index].number, F_SETFD, 1) }
     }
 
-    private func exchange(_ departure: inout Departure, with first: Int) -> Bool {
-        guard departure.stream >= 0 else { return false }
-        if unsafe list[first].number != departure.number {
-            return unsafe sk_dup3(list[first].number, departure.number, 0) >= 0
-        }
+    private func exchange(_ index: Int) -> Bool {
+        let departure = unsafe list[index]
+        if departure.stream < 0 { return false }
+        let first = first(index)
+        if first != index { return unsafe sk_dup3(list[first].number, departure.number, 0) >= 0 }
         let original = hiddenCopy(of: departure.number)
         guard original >= 0 else {
             _ = sk_close(departure.stream)
-            departure.stream = -1
+            unsafe list[index].stream = -1
             return false
         }
         _ = sk_dup3(departure.stream, departure.number, 0)
