@@ -294,7 +294,7 @@ private struct Outgoing {
     /// Whether there may be more to do at once; nil for want of memory.
     mutating func step(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool? {
         if let held = unsafe held {
-            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return refuse(relayed) }
+            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return refuse(relayed, scratch) }
             start += wrote
             count -= wrote
             if count > 0 { return false }
@@ -310,7 +310,7 @@ private struct Outgoing {
                 ended = true
                 return false
             }
-            guard let wrote = unsafe put(relayed, scratch.base, got) else { return refuse(relayed) }
+            guard let wrote = unsafe put(relayed, scratch.base, got) else { return refuse(relayed, scratch) }
             if wrote < got { return unsafe keep(scratch.base.advanced(by: wrote), got - wrote) ? false : nil }
         }
         return !ended
@@ -340,9 +340,12 @@ private struct Outgoing {
         return wrote == -Int(EAGAIN) ? 0 : wrote < 0 ? nil : wrote
     }
 
-    /// Who writes into the stream is refused from now on. What comes the other way he still reads.
-    private mutating func refuse(_ relayed: RelayedEnd) -> Bool {
+    /// Who writes into the stream is refused from now on. What comes the other way he still reads, and then the end: it
+    /// would be a reset if there were anything in the stream that nobody has read.
+    private mutating func refuse(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool {
         _ = sk_shutdown(relayed.stream, 0)
+        while unsafe sk_recvfrom(relayed.stream, scratch.base, Scratch.size, Int32(truncatingIfNeeded: Flag.dontWait)) > 0 {
+        }
         free()
         (ended, closed) = (true, true)
         return false

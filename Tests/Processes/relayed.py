@@ -211,6 +211,35 @@ def closed_peer():
         expect(output(program), f"[1, {errno.EPIPE}, {errno.EPIPE}]")
 
 
+READ_AFTER_REFUSAL = """
+import os
+os.read(%d, 1)
+results = [stream.send(b'x')]
+deadline = time.monotonic() + 10
+while results[-1] == 1 and time.monotonic() < deadline:
+    try:
+        results.append(stream.send(b'x'))
+    except BrokenPipeError:
+        results.append('refused')
+count = 0
+while data := stream.recv(65536):
+    count += len(data)
+print(results[-1], count)
+"""
+
+
+@case("a program whose peer is gone reads what had come all the same, whatever it writes meanwhile")
+def read_after_refusal():
+    for environment in environments():
+        client, server = pair()
+        client.sendall(bytes(20_000))
+        word, go = os.pipe()
+        program = execute(READ_AFTER_REFUSAL % word, server, environment, pass_fds=[word])
+        client.close()
+        os.write(go, b"x")
+        expect(output(program), "refused 20000")
+
+
 def read_to_end(connection):
     """All that comes, and whether a reset ended it."""
     data = b""
