@@ -266,7 +266,8 @@ extension Endpoint {
                 return 0
             }
             var write = unsafe sk_write(
-                lock: lock.word, vectors: vectors.base, skipped: skipped, count: wanted, from: tail, old_placement: place.old,
+                lock: lock.word, vectors: vectors.base, skipped: skipped, count: wanted, from: tail,
+                old_placement: place.old,
                 placement: place.new, is_urgent: urgent ? 1 : 0, is_done: 0, outer: nil)
             let isDone = unsafe withUnsafeMutablePointer(to: &write) { write in
                 unsafe sk_begin_write(write)

@@ -122,6 +122,8 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = fals
         return EEXIST
     }
     guard lock(file, attempts: ending ? 4096 : 64) else { return EAGAIN }
+    // A child that another thread forks meanwhile has the file open too, and would keep the lock.
+    defer { _ = sk_flock(file, 8 /* LOCK_UN */) }
     var record = InlineArray<32, UInt64>(repeating: 0)
     return unsafe withUnsafeMutableBytes(of: &record) { bytes -> Int32 in
         let memory = unsafe SharedMemory(bytes.baseAddress!)
@@ -140,7 +142,7 @@ package func addToTotals(_ amounts: InlineArray<28, UInt64>, ending: Bool = fals
     }
 }
 
-/// A lock for the time that the file is open. Given up soon: its holder may have been stopped.
+/// Given up soon: its holder may have been stopped.
 private func lock(_ file: Int32, attempts: Int) -> Bool {
     for _ in 0..<attempts {
         if sk_flock(file, 2 | 4 /* LOCK_EX | LOCK_NB */) == 0 { return true }

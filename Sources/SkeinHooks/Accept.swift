@@ -234,7 +234,7 @@ func stopTranslating(_ socket: UnsafeMutablePointer<StreamSocket>, _ reason: Rea
     unsafe socket.pointee.hidden = -1
     if reason == nil { unsafe socket.pointee.formerHidden = hidden } else { closeHolder(hidden) }
     var visible: Int32 = -1
-    for number in 0..<programEnd where unsafe streamSocket(Int32(number)) == socket {
+    for number in 0..<programEnd where unsafe listedSocket(number) == socket {
         visible = Int32(number)
         unsafe setEntry(visible, socket, .stream)
         giveBackListenerFlags(visible)

@@ -145,7 +145,7 @@ private func withdraw() {
     leaveListeners()
     withdrawConnections()
     unsafe forEachSet { set in unsafe withLock(set) { $0.restoreNested() } }
-    for number in 0..<programEnd where kind(entry(Int32(number))) != .endpoint { clearEntry(Int32(number)) }
+    for number in 0..<programEnd where kind(listed(Int32(number))) != .endpoint { clearEntry(Int32(number)) }
 }
 
 /// Listeners have TCP alone from now on, in every process that holds them.

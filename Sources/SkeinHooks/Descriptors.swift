@@ -171,9 +171,20 @@ func knownEndpoint(_ descriptor: Int32) -> Endpoint? { endpoint(of: entry(descri
 }
 
 @inline(__always) func streamSocket(_ descriptor: Int32) -> UnsafeMutablePointer<StreamSocket>? {
-    let word = entry(descriptor)
+    unsafe streamSocket(of: entry(descriptor))
+}
+
+@inline(__always) private func streamSocket(of word: UInt) -> UnsafeMutablePointer<StreamSocket>? {
     guard word & Kind.bits == Kind.stream.rawValue || word & Kind.bits == Kind.listener.rawValue else { return nil }
     return unsafe UnsafeMutablePointer(bitPattern: word & ~Kind.bits)
+}
+
+/// As the two above, but at once, whatever is just arriving: for loops over all numbers. Who is at one may hold the
+/// process lock, which what arrives wants.
+func listedEndpoint(_ number: Int) -> Endpoint? { endpoint(of: listed(Int32(number))) }
+
+func listedSocket(_ number: Int) -> UnsafeMutablePointer<StreamSocket>? {
+    unsafe streamSocket(of: listed(Int32(number)))
 }
 
 /// A listener that accepts from memory.

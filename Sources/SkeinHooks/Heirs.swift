@@ -106,7 +106,7 @@ func adoptHeirs() {
 private func adoptHeir(_ visible: Int32, _ hidden: Int32) {
     // Another number of a listener that is here already.
     for number in 0..<programEnd {
-        guard let socket = unsafe streamSocket(Int32(number)), unsafe socket.pointee.hidden == hidden else { continue }
+        guard let socket = unsafe listedSocket(number), unsafe socket.pointee.hidden == hidden else { continue }
         unsafe socket.pointee.descriptors += 1
         return unsafe setEntry(visible, socket, .listener)
     }

@@ -217,11 +217,11 @@ private func moveHiddenAway(_ target: Int32) {
         unsafe process.spares.moved(target, to: moved)
     }
     for number in 0..<programEnd {
-        if let end = knownEndpoint(Int32(number)) {
+        if let end = listedEndpoint(number) {
             if unsafe end.local.pointee.portHolder == target { unsafe end.local.pointee.portHolder = moved }
             if unsafe end.local.pointee.urgentSocket == target { unsafe end.local.pointee.urgentSocket = moved }
         }
-        guard let socket = unsafe streamSocket(Int32(number)) else { continue }
+        guard let socket = unsafe listedSocket(number) else { continue }
         if unsafe socket.pointee.stp.portHolder == target { unsafe socket.pointee.stp.portHolder = moved }
         if unsafe socket.pointee.formerHidden == target { unsafe socket.pointee.formerHidden = moved }
         if unsafe socket.pointee.hidden == target {
@@ -398,7 +398,7 @@ private func beforeFork() {
 /// What one of the two connects later, the other must find connected too: over TCP it does.
 private func shareUnconnected() {
     for number in 0..<programEnd {
-        if let socket = unsafe streamSocket(Int32(number)) { unsafe socket.pointee.shared = true }
+        if let socket = unsafe listedSocket(number) { unsafe socket.pointee.shared = true }
     }
 }
 

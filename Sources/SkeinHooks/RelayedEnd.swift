@@ -294,7 +294,9 @@ private struct Outgoing {
     /// Whether there may be more to do at once; nil for want of memory.
     mutating func step(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool? {
         if let held = unsafe held {
-            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else { return refuse(relayed, scratch) }
+            guard let wrote = unsafe put(relayed, held.advanced(by: start), count) else {
+                return refuse(relayed, scratch)
+            }
             start += wrote
             count -= wrote
             if count > 0 { return false }
@@ -344,8 +346,8 @@ private struct Outgoing {
     /// would be a reset if there were anything in the stream that nobody has read.
     private mutating func refuse(_ relayed: RelayedEnd, _ scratch: Scratch) -> Bool {
         _ = sk_shutdown(relayed.stream, 0)
-        while unsafe sk_recvfrom(relayed.stream, scratch.base, Scratch.size, Int32(truncatingIfNeeded: Flag.dontWait)) > 0 {
-        }
+        let flags = Int32(truncatingIfNeeded: Flag.dontWait)
+        while unsafe sk_recvfrom(relayed.stream, scratch.base, Scratch.size, flags) > 0 {}
         free()
         (ended, closed) = (true, true)
         return false

@@ -58,7 +58,7 @@ func noteHandedOn(_ end: Endpoint) {
     guard areShort, unsafe !rules.isStrict else { return }
     let port = end.block.load32(Block.localPort)
     for number in 0..<programEnd {
-        guard let socket = unsafe streamSocket(Int32(number)), unsafe socket.pointee.hidden >= 0,
+        guard let socket = unsafe listedSocket(number), unsafe socket.pointee.hidden >= 0,
             unsafe !socket.pointee.isSTP && !socket.pointee.hiddenIsShut,
             unsafe UInt32(socket.pointee.bound4or6.port) == port
         else { continue }
