@@ -308,3 +308,18 @@ func giveBack(_ socket: UnsafeMutablePointer<StreamSocket>) {
     sk_set_errno(Int32(truncatingIfNeeded: -result))
     return -1
 }
+
+/// Every end of this process once.
+func eachEnd(_ body: (Endpoint) -> Void) {
+    guard let table = unsafe descriptorTable else { return }
+    for number in 0..<programEnd {
+        let word = unsafe table[number].load(ordering: .relaxed)
+        guard word & Kind.bits == Kind.endpoint.rawValue else { continue }
+        var seen = false
+        let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
+        if unsafe local.pointee.descriptors > 1 {
+            for earlier in 0..<number where unsafe table[earlier].load(ordering: .relaxed) == word { seen = true }
+        }
+        if !seen { unsafe body(Endpoint(local)) }
+    }
+}
