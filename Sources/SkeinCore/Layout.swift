@@ -80,7 +80,9 @@ package enum EndState {
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.
 package enum Block {
-    package static let size = 320
+    package static let size = MemoryLayout<Words>.size
+    /// A copy of one has this type, so that it never falls behind the size.
+    package typealias Words = InlineArray<40, UInt64>
     package static let readLock = 0
     package static let writeLock = 8
     package static let head = 24

@@ -12,7 +12,7 @@ private struct Parcel {
     var slot: Int32 = 0
     var generation: UInt32 = 0
     var hasPort: UInt32 = 0
-    var block = InlineArray<32, UInt64>(repeating: 0)
+    var block = Block.Words(repeating: 0)
 }
 
 /// The holder's one byte for who may not have the gift.
@@ -198,7 +198,7 @@ private struct Holder {
         let writeGeneration = writing.acquire()
         let before = end.block.load32(Block.flags)
         unsafe withUnsafeMutableBytes(of: &parcel.block) { bytes in
-            unsafe end.block.copyOut(0, to: bytes.baseAddress!, count: Block.size)
+            unsafe end.block.copyOut(0, to: bytes.baseAddress!, count: bytes.count)
         }
         end.set(EndFlag.taken | EndFlag.readShut | EndFlag.writeShut)
         writing.release(writeGeneration)
@@ -290,7 +290,7 @@ private func receive(_ visitor: Int32) -> Int32 {
 private func unpack(_ parcel: Parcel, into end: Endpoint) {
     var parcel = parcel
     unsafe withUnsafeBytes(of: &parcel.block) { bytes in
-        unsafe end.block.copyIn(0, from: bytes.baseAddress!, count: Block.size)
+        unsafe end.block.copyIn(0, from: bytes.baseAddress!, count: bytes.count)
     }
     end.block.store64(Block.readLock, 0)
     end.block.store64(Block.writeLock, 0)

@@ -73,9 +73,9 @@ private let sizes: [Int32: SocketOption<Int>] = [
 private let timeouts: [Int32: SocketOption<Duration?>] = [SO_RCVTIMEO: .receiveTimeout, SO_SNDTIMEO: .sendTimeout]
 
 extension Skein.Address {
-    /// Nil for what is no whole address of the family: that a case passes on purpose, and C alone can.
+    /// Nil for what is no whole address of the family, or no address alone: that a case passes on purpose, and C alone can.
     init?(_ address: UnsafePointer<sockaddr>, _ length: socklen_t) {
-        guard Int(length) >= MemoryLayout<sockaddr_stp>.size else { return nil }
+        guard Int(length) == MemoryLayout<sockaddr_stp>.size else { return nil }
         let raw = UnsafeRawPointer(address).loadUnaligned(as: sockaddr_stp.self)
         guard raw.stp_family == sa_family_t(AF_STP) else { return nil }
         self.init(group: text(raw.stp_group), host: text(raw.stp_host), port: raw.stp_port)
