@@ -62,8 +62,22 @@ private enum AcceptWord {
     static let isGivenUp = 40
 }
 
-/// Where the lock of `takeUp` lies, in the same words.
+/// Where the locks of `takeUp` and `withNumbersLock` lie, in the same words.
 let takeUpLock = 32
+private let numbersLock = 48
+
+/// Held while a number begins or ceases to stand for something that may have several: of threads that duplicate and
+/// close numbers of one connection each sees what the others have done. Nothing waits under it, and no other lock but
+/// those of sets (by a fork) is taken.
+func withNumbersLock<Result>(_ body: () -> Result) -> Result {
+    if sk_is_single_threaded() != 0 { return body() }
+    let generation = lockNumbers()
+    defer { unlockNumbers(generation) }
+    return body()
+}
+
+func lockNumbers() -> UInt32 { Lock(acceptWords, numbersLock).acquire() }
+func unlockNumbers(_ generation: UInt32) { Lock(acceptWords, numbersLock).release(generation) }
 
 var acceptWords: SharedMemory {
     @inline(__always) get { unsafe SharedMemory(sk_process_lock()) }
@@ -146,6 +160,7 @@ func forgetArrivals() {
     acceptWords.store32(AcceptWord.enters, 0)
     acceptWords.release64(AcceptWord.lock, 0)
     acceptWords.release64(takeUpLock, 0)
+    acceptWords.release64(numbersLock, 0)
     guard let table = unsafe descriptorTable else { return }
     for number in 0..<programEnd where unsafe table[number].load(ordering: .relaxed) == Kind.arriving.rawValue {
         clearEntry(Int32(number))

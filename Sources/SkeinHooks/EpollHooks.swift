@@ -160,6 +160,7 @@ private func wait(
         if found == Int(maximum) || (found > 0 && recent) { return found }
         if unsafe found == 0 && deadline != 0 && set.pointee.watchedCount > 0 && spinForAny(set) { continue }
         let arms = found == 0 && deadline != 0
+        if arms { ringForInterrupted() }
         let mustSleep = unsafe arms && withLock(set) { $0.prepareSleep() }
         let limit = unsafe patience.limit(set.pointee.company, deadline)
         let room = Int(maximum) - found

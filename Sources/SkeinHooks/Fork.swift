@@ -17,12 +17,14 @@ func watchForks() {
 
 /// The process lock's generation while a fork holds it; nil where there was nothing to guard.
 nonisolated(unsafe) private var forkGeneration: UInt32? = nil
+nonisolated(unsafe) private var numbersGeneration: UInt32 = 0
 
 /// Both hold every end from here on; counted before there are two, so that neither can be late.
 private func beforeFork() {
     unsafe forkGeneration = nil
     if unsafe descriptorTable == nil { return }
     unsafe forkGeneration = lockProcess()
+    unsafe numbersGeneration = lockNumbers()
     lockSets()
     shareEnds(1)
     shareUnconnected()
@@ -38,6 +40,7 @@ private func shareUnconnected() {
 private func afterForkInParent() {
     guard let generation = unsafe forkGeneration else { return }
     unlockSets()
+    unsafe unlockNumbers(numbersGeneration)
     unlockProcess(generation)
 }
 

@@ -46,44 +46,44 @@ private func depart(_ descriptor: Int32, _ word: UInt, isOpen: Bool = true) -> D
     switch kind(word) {
     case .endpoint:
         let local = unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!
-        unsafe local.pointee.descriptors -= 1
-        if unsafe local.pointee.descriptors == 0 {
-            if unsafe local.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: true) }
-            let end = unsafe Endpoint(local)
-            end.setSignals(false)
-            if isOpen { resetIfStray(end, descriptor) }
-            unsafe departure.end = unsafe local
-        } else {
-            if unsafe local.pointee.descriptor == descriptor {
-                unsafe local.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
-                unsafe moveRecord(local.pointee.record, descriptor, word)
-            }
-            if unsafe local.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: false) }
-        }
+        let isLast = unsafe forget(
+            descriptor, word, &local.pointee.descriptors, &local.pointee.descriptor, local.pointee.record)
+        if unsafe local.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: isLast) }
+        guard isLast else { break }
+        let end = unsafe Endpoint(local)
+        end.setSignals(false)
+        if isOpen { resetIfStray(end, descriptor) }
+        unsafe departure.end = unsafe local
     case .stream, .listener:
         let socket = unsafe UnsafeMutablePointer<StreamSocket>(bitPattern: word & ~Kind.bits)!
-        unsafe socket.pointee.descriptors -= 1
-        unsafe closeRegistrations(descriptor, word, isLast: socket.pointee.descriptors == 0)
-        if unsafe socket.pointee.descriptors == 0 {
-            unsafe closeHidden(socket)
-        } else if let record = unsafe socket.pointee.record {
-            moveRecord(record, descriptor, word)
-        }
+        var none: Int32 = -1
+        let isLast = unsafe forget(descriptor, word, &socket.pointee.descriptors, &none, socket.pointee.record)
+        closeRegistrations(descriptor, word, isLast: isLast)
+        if isLast { unsafe closeHidden(socket) }
     case .carried: unsafe departCarried(UnsafeMutablePointer(bitPattern: word & ~Kind.bits)!, descriptor, word)
     case .epoll:
         let set = unsafe UnsafeMutablePointer<EpollSet>(bitPattern: word & ~Kind.bits)!
-        unsafe set.pointee.references -= 1
-        let isLast = unsafe set.pointee.references == 0
+        let isLast = unsafe forget(descriptor, word, &set.pointee.references, &set.pointee.descriptor, nil)
         if unsafe set.pointee.registrations > 0 { closeRegistrations(descriptor, word, isLast: isLast) }
-        if isLast {
-            unsafe forgetSet(set)
-        } else if unsafe set.pointee.descriptor == descriptor {
-            unsafe set.pointee.descriptor = anotherDescriptor(of: word, than: descriptor)
-        }
-    case .hidden, .arriving, .relayed, .none: break
+        if isLast { unsafe forgetSet(set) }
+    case .hidden, .arriving, .relayed, .none: clearEntry(descriptor)
     }
-    clearEntry(descriptor)
     return departure
+}
+
+/// Takes one number of a thing out of the table. Whether it was the last; else `first`, the number by which the thing is
+/// rung and asked, and what its record says, is another one from now on.
+func forget(
+    _ descriptor: Int32, _ word: UInt, _ count: inout Int32, _ first: inout Int32, _ record: SharedMemory?
+) -> Bool {
+    withNumbersLock {
+        clearEntry(descriptor)
+        count -= 1
+        if count == 0 { return true }
+        if first == descriptor { first = anotherDescriptor(of: word, than: descriptor) }
+        if let record { moveRecord(record, descriptor, word) }
+        return false
+    }
 }
 
 /// The last holder goes. Bytes that somebody wrote past the hooks, and nobody could read, are as bytes left unread:
@@ -170,9 +170,8 @@ private func closeOthers(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int
 // MARK: dup
 
 @c(dup) public func hookDup(_ descriptor: Int32) -> Int32 {
-    let result = real.dup!(descriptor)
-    if result >= 0 { duplicated(descriptor, result) }
-    return result
+    if entry(descriptor) == 0 { return real.dup!(descriptor) }
+    return Int32(duplicate(descriptor) { Int(real.dup!(descriptor)) })
 }
 
 @c(dup2) public func hookDup2(_ descriptor: Int32, _ target: Int32) -> Int32 {
@@ -230,9 +229,30 @@ private func moveHiddenAway(_ target: Int32) {
     }
 }
 
-/// A new number for the same thing.
+/// Makes a new number for the same thing, which `make` returns: no other thread closes the old one meanwhile.
+private func duplicate(_ descriptor: Int32, _ make: () -> Int) -> Int {
+    let copy = withNumbersLock {
+        let copy = make()
+        if copy >= 0 { note(descriptor, Int32(copy)) }
+        return copy
+    }
+    if copy >= 0 { adopt(Int32(copy)) }
+    return copy
+}
+
+/// A new number for the same thing has been made.
 func duplicated(_ descriptor: Int32, _ copy: Int32) {
-    let word = entry(descriptor)
+    withNumbersLock { note(descriptor, copy) }
+    adopt(copy)
+}
+
+private func adopt(_ copy: Int32) {
+    if kind(listed(copy)) == .endpoint { adoptStandardStream(copy) }
+}
+
+/// Call under the lock of numbers.
+private func note(_ descriptor: Int32, _ copy: Int32) {
+    let word = listed(descriptor)
     guard word != 0 else { return }
     let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~Kind.bits)
     switch kind(word) {
@@ -245,7 +265,6 @@ func duplicated(_ descriptor: Int32, _ copy: Int32) {
     case .hidden, .arriving, .none: return
     }
     unsafe setEntry(copy, pointer, kind(word))
-    if kind(word) == .endpoint { adoptStandardStream(copy) }
 }
 
 // MARK: fcntl, ioctl
@@ -264,6 +283,9 @@ func duplicated(_ descriptor: Int32, _ copy: Int32) {
 
 private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> Int {
     if kind(entry(descriptor)) == .hidden { return -Int(EBADF) }
+    if command == F_DUPFD || command == 1030 /* F_DUPFD_CLOEXEC */ {
+        return duplicate(descriptor) { sk_fcntl(descriptor, command, argument) }
+    }
     // What is set is the connection's, not that of a stream that stands for it.
     if command == F_SETFL || asksForSignals(command, argument) { _ = used(descriptor) }
     let listener = unsafe listeningSocket(descriptor)
@@ -272,7 +294,6 @@ private func control(_ descriptor: Int32, _ command: Int32, _ argument: Int) -> 
         ? setListenerFlags(descriptor, argument) : sk_fcntl(descriptor, command, argument)
     if result < 0 { return result }
     switch command {
-    case F_DUPFD, 1030 /* F_DUPFD_CLOEXEC */: duplicated(descriptor, Int32(result))
     case F_SETFL:
         endpoint(descriptor)?.setSignals(argument & Int(Flag.async) != 0)
         setNonBlocking(descriptor, argument & Int(Flag.nonBlock) != 0)

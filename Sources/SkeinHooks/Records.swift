@@ -108,10 +108,8 @@ func recordCarried(_ descriptor: Int32, _ reason: Reason) {
 
 /// One descriptor less: the record names another one, or goes with the last.
 func departCarried(_ socket: UnsafeMutablePointer<CarriedSocket>, _ descriptor: Int32, _ word: UInt) {
-    unsafe socket.pointee.descriptors -= 1
-    if unsafe socket.pointee.descriptors > 0 {
-        return unsafe moveRecord(socket.pointee.record, descriptor, word)
-    }
+    var none: Int32 = -1
+    guard unsafe forget(descriptor, word, &socket.pointee.descriptors, &none, socket.pointee.record) else { return }
     withProcessLock {
         unsafe process.table.give(socket.pointee.record)
         unsafe carriedSockets.give(socket)

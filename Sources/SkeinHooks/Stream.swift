@@ -177,6 +177,15 @@ extension Endpoint {
     // MARK: Sending
 
     func send(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
+        var sending = unsafe sk_sending(end: local, descriptor: descriptor, outer: nil)
+        return unsafe withUnsafeMutablePointer(to: &sending) { sending in
+            unsafe sk_begin_sending(sending)
+            defer { unsafe sk_end_sending(sending) }
+            return sendAll(descriptor, vectors, flags)
+        }
+    }
+
+    @inline(__always) private func sendAll(_ descriptor: Int32, _ vectors: Vectors, _ flags: Int) -> Int {
         var done = 0
         var deadline: UInt64 = 0
         let total = vectors.total()
@@ -211,7 +220,8 @@ extension Endpoint {
                 fullFence()
                 continue
             }
-            if done > 0 { wakeReader(descriptor) }
+            // For what this call has written, or one that it came into as a signal handler, and finished.
+            wakeReader(descriptor)
             if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
                 if done > 0 { break }
                 if noticeGone(descriptor) { continue }

@@ -49,6 +49,7 @@ extension Endpoint {
             noticeHint(descriptor)
             return 0
         }
+        ringForInterrupted()
         let arms: Arms = reading ? .reading : .writing
         arm(arms)
         defer { disarm(arms) }
@@ -100,5 +101,15 @@ extension Endpoint {
             }
         }
         return 0
+    }
+}
+
+/// Before a sleep: a send of this thread that a signal handler has interrupted before its bell gets that now. The
+/// handler may wait for what its peer does then.
+@inline(__always) func ringForInterrupted() {
+    var sending = unsafe sk_sending_here()
+    while let one = unsafe sending {
+        unsafe Endpoint(one.pointee.end.assumingMemoryBound(to: LocalState.self)).wakeReader(one.pointee.descriptor)
+        unsafe sending = unsafe one.pointee.outer
     }
 }

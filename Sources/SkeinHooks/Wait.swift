@@ -119,6 +119,7 @@ private func pollAll(
         if unsafe ready == 0 && deadline != 0 && spinForAny(items, count) { continue }
         let arms = ready == 0 && deadline != 0
         unsafe identify(work, items, count)
+        if arms { ringForInterrupted() }
         let company = unsafe arms ? armAll(items, count, work) : .alone
         let again = unsafe arms ? lookAtAll(items, count) : ready
         unsafe fill(&work, items, count)

@@ -220,6 +220,22 @@ def jumped():
             expect(int(result.stdout.split()[0]) > least, True, "it came in between")
 
 
+@case("a signal handler that writes in the midst of its thread's own write waits for a peer that knows of the bytes")
+def interrupted_midst():
+    with tempfile.TemporaryDirectory() as folder:
+        program = built(folder, "midst")
+        for way in "write", "poll":
+            result = subprocess.run([program, way], capture_output=True, text=True, timeout=WATCHDOG)
+            expect((result.returncode, result.stdout), (0, "300\n"), way)
+
+
+@case("threads that duplicate and close the numbers of one connection at the same time lose none of its events")
+def renumbered():
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run([built(folder, "numbers")], capture_output=True, text=True, timeout=WATCHDOG)
+    expect((result.returncode, result.stdout), (0, "18000\n"), result.stderr)
+
+
 @case("two holders of one connection that have the same number, each in a pid namespace of its own, lose no byte")
 def numbered_alike():
     with tempfile.TemporaryDirectory() as folder:

@@ -426,7 +426,30 @@ static inline struct sk_write *sk_interrupted_write(const void *lock) {
         if (write->lock == lock && !write->is_done) return write;
     return 0;
 }
-static inline void sk_forget_writes(void) { sk_write_word = 0; }
+
+/// A send under way, which may owe its peer's readers a bell: noted for a signal handler that comes in and waits.
+struct sk_sending {
+    void *end;
+    int descriptor;
+    struct sk_sending *outer;
+};
+extern __thread struct sk_sending *sk_sending_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline void sk_begin_sending(struct sk_sending *sending) {
+    sending->outer = sk_sending_word;
+    __asm__ volatile("" ::: "memory");
+    sk_sending_word = sending;
+}
+static inline void sk_end_sending(struct sk_sending *sending) {
+    __asm__ volatile("" ::: "memory");
+    sk_sending_word = sending->outer;
+}
+static inline struct sk_sending *sk_sending_here(void) { return sk_sending_word; }
+
+/// What was under way is left by a jump.
+static inline void sk_forget_writes(void) {
+    sk_write_word = 0;
+    sk_sending_word = 0;
+}
 
 /// Sets a word to `to` where it is `from` still, by one instruction as this thread's signal handlers see it; other threads
 /// are kept off by a lock. What was written before is seen by who sees the word. Whether it was set.
