@@ -159,7 +159,9 @@ extension Conduit {
     mutating func credit(_ index: Int) {
         let isLast = filaments[index].isEnded && filaments[index].incoming.isEmpty
         let gain = filaments[index].consumed + UInt64(filaments[index].window) - filaments[index].grantedLimit
-        if isLast || gain >= UInt64(min(filaments[index].window / 4, Limit.minimum)) {
+        // What all filaments together have read and not told is a quarter of the pool at most, or their minima.
+        let share = max(receiveQueues.pool / 4 / count, Limit.minimum)
+        if isLast || gain >= UInt64(min(filaments[index].window / 4, share)) {
             mark(index, due: .credit)
         } else if !filaments[index].isOwing {
             filaments[index].isOwing = true

@@ -19,8 +19,8 @@ package struct Conduit: ~Copyable {
         package var receivePool = 16 * 1024 * 1024
         /// Bytes written and not sent, of all filaments, beyond each one's minimum.
         package var sendPool = 16 * 1024 * 1024
-        /// Bytes written and not sent of one filament.
-        package var sendQueue = 256 * 1024
+        /// Bytes written and not sent of one filament; a quarter of that where many share the pool.
+        package var sendQueue = 1024 * 1024
 
         package init() {}
     }
@@ -178,13 +178,18 @@ package struct Conduit: ~Copyable {
         if filaments[index].phase == .offered { throw .notAccepted }
         if filaments[index].end != .none { throw .ended }
         let count = filaments[index].outgoing.count
-        let taken = min(bytes.byteCount, limits.sendQueue - count, sendQueues.room(at: count))
+        let taken = max(0, min(bytes.byteCount, sendQueueLimit - count, sendQueues.room(at: count)))
         if taken < bytes.byteCount { filaments[index].wakeAt = (count + taken) / 2 }
         guard taken > 0 else { return 0 }
         filaments[index].outgoing.append(bytes.extracting(first: taken))
         sendQueues.change(from: count, to: count + taken)
         schedule(index)
         return taken
+    }
+
+    /// Who comes first shall not fill the pool alone.
+    private var sendQueueLimit: Int {
+        min(limits.sendQueue, max(limits.sendPool / 2 / count, limits.sendQueue / 4))
     }
 
     /// Says that nothing more is written: half closes it.

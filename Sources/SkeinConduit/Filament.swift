@@ -72,7 +72,7 @@ struct Filament {
         case sent
     }
 
-    static let largestWindow = 1024 * 1024
+    static let largestWindow = 4 * 1024 * 1024
 
     var uses: UInt32 = 0
     var isPrompt = false

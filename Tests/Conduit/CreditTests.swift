@@ -34,7 +34,7 @@ private func windowTests() {
         _ = pair.near.send(filament, noise(256 * 1024))
         pair.settle()
     }
-    check(pair.far.queued.incoming, is: 1024 * 1024, "that of one who keeps up grows, to 1 MiB")
+    check(pair.far.queued.incoming, is: 4096 * 1024, "that of one who keeps up grows, to 4 MiB")
 }
 
 private func poolTests() {

@@ -135,7 +135,7 @@ private func creditFaultTests() {
     check(
         generous.conduit.receive(credit(3, 10, .max) + frame(9, 0, next + 1, little(UInt64.max))), is: nil,
         "a credit without bounds is one")
-    check(generous.conduit.send(generous.own, noise(300_000)), is: 262_144, "and the writer's queue has its bound")
+    check(generous.conduit.send(generous.own, noise(1_100_000)), is: 1_048_576, "and the writer's queue has its bound")
     var count = 0
     while !generous.conduit.block().isEmpty { count += 1 }
     check(generous.conduit.queued.outgoing == 0 && count > 0, "all of it is sent")
