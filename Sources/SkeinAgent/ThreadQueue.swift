@@ -6,8 +6,8 @@ import Synchronization
 
 /// A medium's queue by threads, each with memory that the device takes as it is: where there is no io_uring.
 final class ThreadQueue: MediumQueue, Sendable {
-    /// A pair of hosts has six actions under way, and leases one.
-    private static let threadLimit = 8
+    /// A pair of hosts has ten actions under way, and leases one.
+    private static let threadLimit = 12
 
     private struct State {
         /// Leases go before all else: the host's life hangs on them.

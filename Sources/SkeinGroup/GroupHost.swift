@@ -153,7 +153,7 @@ package struct GroupHost: ~Copyable {
         events.append(.peerCame(host: host, name: name))
     }
 
-    private mutating func take(_ payload: [UInt8], from host: Int) {
+    private mutating func take(_ payload: ArraySlice<UInt8>, from host: Int) {
         guard let link = links.all[host] else { preconditionFailure("payloads come from who lives") }
         if link.conduit.hasEnded { return }
         do throws(ConduitFault) {

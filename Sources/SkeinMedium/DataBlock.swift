@@ -7,7 +7,7 @@ package struct DataBlock: Equatable, Sendable {
     /// The position up to which the block's writer has taken the reader's own blocks.
     package var consumed: UInt64
     /// At least one byte.
-    package var payload: [UInt8]
+    package var payload: ArraySlice<UInt8>
 
     private enum Offset {
         static let consumed = 0
@@ -17,7 +17,7 @@ package struct DataBlock: Equatable, Sendable {
     package init(consumed: UInt64, payload: [UInt8]) {
         precondition(!payload.isEmpty, "a data block has a payload")
         self.consumed = consumed
-        self.payload = payload
+        self.payload = payload[...]
     }
 
     package var body: [UInt8] { DataBlock.head(consumed: consumed) + payload }
@@ -33,7 +33,7 @@ package struct DataBlock: Equatable, Sendable {
     package init?(body: [UInt8]) {
         guard body.count > Offset.payload else { return nil }
         consumed = body.word(at: Offset.consumed)
-        payload = Array(body[Offset.payload...])
+        payload = body[Offset.payload...]
     }
 
     /// Bytes of payload that a block of so many units has room for.
@@ -46,8 +46,10 @@ package struct DataBlock: Equatable, Sendable {
 /// The units that the blocks of one direction lie in, one behind the other, again and again. A position counts units
 /// from the beginning of a pair of incarnations.
 package struct Ring: Equatable, Sendable {
-    /// Bytes of one write or read at most: 1 MiB.
+    /// 1 MiB.
     private static let unitsPerRequest: UInt64 = 256
+    /// 512 KiB: small enough that some reads can be taken while others are under way.
+    private static let unitsPerRead = 128
 
     package let start: UInt64
     package let units: UInt64
@@ -69,6 +71,9 @@ package struct Ring: Equatable, Sendable {
 
     /// Units of one request at most: four of them keep the ring busy.
     var largestRequest: Int { Int(min(quarter, Ring.unitsPerRequest)) }
+
+    /// Units of one read at most, where several are under way.
+    var largestRead: Int { min(largestRequest, Ring.unitsPerRead) }
 
     /// Units of one block that is written here at most.
     var largestBlock: Int { min(DataBlock.unitsAllowed, largestRequest) }

@@ -82,9 +82,9 @@ extension MediumHost {
         pairs[host]?.row.written(isDone, at: now)
     }
 
-    mutating func ringRead(_ host: Int, _ number: UInt64, _ bytes: [UInt8]?, at now: UInt64) {
+    mutating func ringRead(_ host: Int, _ number: UInt64, _ read: UInt64, _ bytes: [UInt8]?, at now: UInt64) {
         guard pairs[host]?.number == number else { return }
-        let payloads = with(host) { pair throws(PeerFault) in try pair.ringRead(bytes, at: now) }
+        let payloads = with(host) { pair throws(PeerFault) in try pair.ringRead(read, bytes, at: now) }
         for payload in payloads ?? [] { events.append(.received(host: host, payload: payload)) }
     }
 
@@ -106,8 +106,10 @@ extension MediumHost {
                 let unit = membership.geometry.row(of: host, from: slot)
                 issue(.write(unit: unit, bytes: row), .row(host: host, pair: number))
             }
-            if let units = pairs[host]?.reader.read(at: now) {
-                issue(.read(unit: units.lowerBound, count: units.count), .ringRead(host: host, pair: number))
+            while let (read, units) = pairs[host]?.reader.read(at: now) {
+                issue(
+                    .read(unit: units.lowerBound, count: units.count),
+                    .ringRead(host: host, pair: number, number: read))
             }
         }
         guard !isReadingRow, now >= rowPoller.next, pairs.contains(where: { $0 != nil }) else { return }

@@ -27,7 +27,7 @@ package struct MediumHost {
     package enum Event: Equatable {
         case membership(Membership.Event)
         /// The next payload from that host, in the order in which it sent them.
-        case received(host: Int, payload: [UInt8])
+        case received(host: Int, payload: ArraySlice<UInt8>)
         /// Nothing more goes to or comes from that incarnation.
         case broken(host: Int, incarnation: Identifier, fault: PeerFault)
     }
@@ -38,7 +38,7 @@ package struct MediumHost {
         case lease
         case rows
         case row(host: Int, pair: UInt64)
-        case ringRead(host: Int, pair: UInt64)
+        case ringRead(host: Int, pair: UInt64, number: UInt64)
         case ringWrite(host: Int, pair: UInt64, positions: Range<UInt64>)
     }
 
@@ -124,7 +124,7 @@ package struct MediumHost {
         case .leases, .lease: break
         case .rows: rowsRead(bytes, at: now)
         case .row(let host, let pair): rowWritten(host, pair, isDone, at: now)
-        case .ringRead(let host, let pair): ringRead(host, pair, bytes, at: now)
+        case .ringRead(let host, let pair, let number): ringRead(host, pair, number, bytes, at: now)
         case .ringWrite(let host, let pair, let positions): ringWritten(host, pair, positions, isDone, at: now)
         }
         work(at: now)
@@ -138,8 +138,8 @@ package struct MediumHost {
         for host in pairs.indices where isSettled(host) {
             while let write = pairs[host]?.write(from: &source, at: now) {
                 issue(write, to: host)
-                // What answers or acknowledges comes soon.
-                rowPoller.found(at: now)
+                // An answer comes in the ring, an acknowledgement soon.
+                rowPoller.expect(in: timing.expectation, at: now)
             }
         }
         work(at: now)

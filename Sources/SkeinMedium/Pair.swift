@@ -55,7 +55,9 @@ struct Pair {
         row.tells(reader.position, at: now)
         if now >= (lastSent ?? 0) + timing.bell { row.ring(at: now) }
         lastSent = now
-        reader.look(at: now)
+        // Who sends a lot waits for credit, which comes before the last is used up; looking all the time would only keep
+        // the device from the data.
+        if write.positions.count > DataBlock.unitsAllowed { reader.expect(at: now) } else { reader.look(at: now) }
         return write
     }
 
@@ -96,8 +98,8 @@ struct Pair {
     }
 
     /// Takes in what a read of the peer's ring showed. Returns the payloads, in order.
-    mutating func ringRead(_ bytes: [UInt8]?, at now: UInt64) throws(PeerFault) -> [[UInt8]] {
-        let blocks = try reader.take(bytes, isAnswerExpected: writer.hasUnconsumed, at: now)
+    mutating func ringRead(_ read: UInt64, _ bytes: [UInt8]?, at now: UInt64) throws(PeerFault) -> [ArraySlice<UInt8>] {
+        let blocks = try reader.take(read, bytes, isAnswerExpected: writer.hasUnconsumed, at: now)
         for block in blocks { try writer.consumed(block.consumed, at: now) }
         row.took(reader.position, at: now)
         return blocks.map(\.payload)

@@ -19,12 +19,18 @@ struct Poller {
         next = now
     }
 
-    /// There was nothing new.
-    mutating func missed(at now: UInt64) {
+    /// Something is expected, but not before that time has passed.
+    mutating func expect(in delay: UInt64, at now: UInt64) {
+        if now >= lastFound + timing.eager { pause = delay }
+        next = min(next, now + delay)
+    }
+
+    /// There was nothing new. The next look is no sooner than `least` from now.
+    mutating func missed(at now: UInt64, least: UInt64 = 0) {
         if now >= lastFound + timing.eager {
             pause = min(max(2 * pause, timing.shortestPause), timing.longestPause)
         }
-        next = now + pause
+        next = now + max(pause, least)
     }
 
     /// The read failed.

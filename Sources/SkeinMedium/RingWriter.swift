@@ -70,7 +70,7 @@ struct RingWriter {
     mutating func write(from source: inout some PayloadSource, for host: Int, taken: UInt64) -> RingWrite? {
         guard underWay.count < RingWriter.depth, free >= ring.quarter else { return nil }
         let start = head
-        var bytes: [UInt8] = []
+        let known = blocks.count
         var room = min(Int(free), ring.unitsToEnd(at: head), ring.largestRequest)
         while room > 0 {
             let most = DataBlock.room(units: min(room, ring.largestBlock))
@@ -80,12 +80,11 @@ struct RingWriter {
             if payload.isEmpty { break }
             let block = Block(position: head, units: DataBlock.units(payload: payload.count), payload: payload)
             blocks.append(block)
-            seal(block, taken, into: &bytes)
             head = block.end
             room -= block.units
             flow.made += 1
         }
-        return bytes.isEmpty ? nil : issue(start..<head, bytes)
+        return head == start ? nil : issue(start..<head, sealed(blocks[known...], taken))
     }
 
     /// The oldest blocks once more, where their reader should have taken them by now.
@@ -93,16 +92,16 @@ struct RingWriter {
         guard let deadline, now >= deadline, let oldest = blocks.first else { return nil }
         var end = oldest.position
         var room = min(ring.unitsToEnd(at: end), ring.largestRequest)
-        var bytes: [UInt8] = []
+        var count = 0
         for block in blocks {
             guard block.units <= room, !isUnderWay(block) else { break }
-            seal(block, taken, into: &bytes)
             end = block.end
             room -= block.units
-            flow.rewritten += 1
+            count += 1
         }
+        flow.rewritten += UInt64(count)
         patience = min(2 * patience, timing.rewritingLimit)
-        return issue(oldest.position..<end, bytes)
+        return issue(oldest.position..<end, sealed(blocks[..<count], taken))
     }
 
     /// A write has ended.
@@ -137,10 +136,17 @@ struct RingWriter {
 
     private func isUnderWay(_ block: Block) -> Bool { underWay.contains { $0.contains(block.position) } }
 
-    private mutating func seal(_ block: Block, _ taken: UInt64, into bytes: inout [UInt8]) {
-        writeCount += 1
-        channel.append(
-            to: &bytes, place: block.position, count: writeCount, body: DataBlock.head(consumed: taken), block.payload)
+    /// Consecutive blocks, as they are written.
+    private mutating func sealed(_ blocks: ArraySlice<Block>, _ taken: UInt64) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(blocks.reduce(0) { $0 + $1.units } * unitSize)
+        for block in blocks {
+            writeCount += 1
+            channel.append(
+                to: &bytes, place: block.position, count: writeCount, body: DataBlock.head(consumed: taken),
+                block.payload)
+        }
+        return bytes
     }
 
     private mutating func issue(_ positions: Range<UInt64>, _ bytes: [UInt8]) -> RingWrite {

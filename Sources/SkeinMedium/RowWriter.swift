@@ -30,10 +30,10 @@ struct RowWriter {
     /// The peer is to look into the ring.
     mutating func ring(at now: UInt64) { ringsAt = min(ringsAt ?? now, now) }
 
-    /// Blocks up to `taken` were taken: the peer is told soon, and at once where its ring fills.
+    /// Blocks up to `taken` were taken: the peer is told, and soon where its ring fills, if no data block tells it before.
     mutating func took(_ taken: UInt64, at now: UInt64) {
         guard taken > told else { return }
-        let time = taken - told >= ring.quarter ? now : now + timing.acknowledgement
+        let time = now + (taken - told >= ring.quarter ? timing.expectation : timing.acknowledgement)
         tellsAt = min(tellsAt ?? time, time)
     }
 

@@ -38,6 +38,8 @@ package struct Timing: Equatable, Sendable {
     package var eager: UInt64
     package var shortestPause: UInt64
     package var longestPause: UInt64
+    /// From a write of blocks until what acknowledges them is looked for.
+    package var expectation: UInt64
     /// From the arrival of a block until its writer is told, if nothing tells it before.
     package var acknowledgement: UInt64
 
@@ -58,6 +60,7 @@ package struct Timing: Equatable, Sendable {
         eager = 2 * Timing.millisecond
         shortestPause = Timing.millisecond / 20
         longestPause = 20 * Timing.millisecond
-        acknowledgement = 5 * Timing.millisecond
+        expectation = Timing.millisecond
+        acknowledgement = 10 * Timing.millisecond
     }
 }

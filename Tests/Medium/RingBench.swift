@@ -49,8 +49,9 @@ struct RingBench {
     var ends: [String: End] = [:]
     /// All that was asked for since somebody emptied it.
     var log: [Asked] = []
-    /// What is held back: writes of payloads by A, or none.
+    /// What is held back: writes of payloads by A, looks into A's ring by B, or none.
     var holdsWrites = false
+    var holdsReads = false
     var held: [Asked] = []
     /// Whether rows can't be read.
     var rowsFail = false
@@ -125,7 +126,8 @@ struct RingBench {
         for action in ends[name]?.host.takeActions() ?? [] {
             let asked = Asked(time: now, name: name, action: action)
             log.append(asked)
-            if holdsWrites && name == "A" && isData(asked) && asked.bytes != nil {
+            let isHeld = name == "A" ? holdsWrites && asked.bytes != nil : holdsReads && asked.bytes == nil
+            if isHeld && isData(asked) {
                 held.append(asked)
             } else {
                 queue.append(asked)
@@ -140,7 +142,7 @@ struct RingBench {
         case .read(let unit, let count):
             let zeros = [UInt8](repeating: 0, count: unitSize)
             let bytes = (unit..<unit + UInt64(count)).flatMap { units[$0] ?? zeros }
-            let isFailed = rowsFail && isRow(asked)
+            let isFailed = fails || rowsFail && isRow(asked)
             ends[asked.name]?.host.ended(asked.action.tag, isFailed ? .failed : .read(bytes), at: now)
         case .write(let unit, let bytes):
             if !fails && !isLost { store(bytes, at: unit) }
@@ -157,7 +159,7 @@ struct RingBench {
     private mutating func take(_ name: String) {
         for event in ends[name]?.host.takeEvents() ?? [] {
             switch event {
-            case .received(_, let payload): ends[name]?.received.append(payload)
+            case .received(_, let payload): ends[name]?.received.append(Array(payload))
             case .broken(_, _, let fault): ends[name]?.faults.append(fault)
             case .membership(.ended): ends[name]?.isGone = true
             case .membership: break

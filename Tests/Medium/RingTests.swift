@@ -11,6 +11,7 @@ func ringTests() throws {
     try rewrittenUnitCases()
     try lateWriteCases()
     try arrivalCases()
+    try overlapCases()
     try acknowledgementCases()
     try pollingCases()
     try endCases()

@@ -54,7 +54,38 @@ struct Supply: PayloadSource {
     }
 }
 
+/// How often reads of one ring were under way together when one of them ended.
+struct Overlap {
+    /// It was not the oldest.
+    var overtaking = 0
+    /// It had failed.
+    var failed = 0
+
+    static func += (left: inout Overlap, right: Overlap) {
+        left.overtaking += right.overtaking
+        left.failed += right.failed
+    }
+}
+
 extension World {
+    /// A request has ended; it is no longer among the others.
+    mutating func noteOverlap(_ number: Int, _ request: Request) {
+        guard hasStreams, let ring = ringRead(request) else { return }
+        let beside = requests.filter {
+            $0.value.agent == request.agent && $0.value.life == request.life && ringRead($0.value) == ring
+        }
+        if beside.isEmpty { return }
+        if beside.keys.contains(where: { $0 < number }) { overlap.overtaking += 1 }
+        if case .failed = request.outcome { overlap.failed += 1 }
+    }
+
+    /// The ring that a request reads, counted from the first one on the medium; nil where it is for something else.
+    private func ringRead(_ request: Request) -> UInt64? {
+        let data = superblock.geometry.data.start
+        guard case .read(let unit, _) = request.action.operation, unit >= data else { return nil }
+        return (unit - data) / superblock.geometry.ringUnits
+    }
+
     func channel(_ kind: BlockKind, _ writer: Identifier, _ reader: Identifier) -> BlockChannel {
         BlockChannel(kind, medium: superblock.identity, writer: writer, reader: reader, seal: ChecksumSeal())
     }

@@ -57,6 +57,8 @@ struct World {
     /// The first count of each block, for who plants it.
     var firstCounts: [CountKey: UInt64] = [:]
     var failure: String?
+    /// What became of reads of one ring that were under way together.
+    var overlap = Overlap()
 
     init(seed: UInt64, hasStreams: Bool, planted: Planted?, isTraced: Bool) {
         self.seed = seed
@@ -100,6 +102,7 @@ struct World {
         timing.eager = hasStreams ? period / 100 : 0
         timing.shortestPause = hasStreams ? period / 100 : 1 << 50
         timing.longestPause = hasStreams ? period / 4 : 1 << 50
+        timing.expectation = hasStreams ? period / 100 : 1 << 50
         timing.acknowledgement = period / 20
     }
 
@@ -213,7 +216,7 @@ struct World {
         case .membership(let event): heed(event, number)
         case .received(let host, let payload):
             trace("\(number): \(payload.count) bytes from host \(host)")
-            checkTaken(payload, from: host, by: number)
+            checkTaken(Array(payload), from: host, by: number)
         case .broken(let host, _, let fault): fail("\(number) says of host \(host), which is honest: \(fault)")
         }
     }
@@ -314,6 +317,7 @@ struct World {
         }
         requests[number] = nil
         guard agents[request.agent].life == request.life else { return }
+        noteOverlap(number, request)
         var outcome = request.outcome
         if case .read(let unit, _) = request.action.operation, case .read(let bytes) = outcome {
             outcome = .read(planted(bytes, from: unit, to: request.agent))

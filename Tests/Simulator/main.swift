@@ -37,6 +37,7 @@ while let option = arguments.popFirst() {
 }
 
 let options = (hasStreams ? " --streams" : "") + (planted.map { " --planted " + $0.rawValue } ?? "")
+var overlap = Overlap()
 for seed in from..<from + count {
     var world = World(seed: seed, hasStreams: hasStreams, planted: planted, isTraced: isTraced)
     if let failure = world.run() {
@@ -44,6 +45,14 @@ for seed in from..<from + count {
         print("build/tests/simulator --seed \(seed)\(options) --trace shows all of it")
         exit(1)
     }
+    overlap += world.overlap
 }
 print("ok - \(count) seeds from \(from) on\(options): nothing went wrong")
+if hasStreams {
+    print("of reads of one ring under way together \(overlap.overtaking) overtook, \(overlap.failed) failed")
+    // A machine that never has two under way isn't tested by this.
+    if count >= 50 && planted == nil && (overlap.overtaking == 0 || overlap.failed == 0) {
+        fail("not ok - both happen")
+    }
+}
 exit(0)
