@@ -53,7 +53,7 @@ endef
 # Nothing but the @c functions is exported: see scripts/exports.sh.
 LINK     := -shared -Wl,-Bsymbolic-functions -Wl,--gc-sections -Wl,-z,now -Wl,--no-undefined
 
-.PHONY: all help setup demo test check test-programs test-vm test-nbd-next bench bench-export soak format lint install deb clean
+.PHONY: all help setup demo test check test-programs test-vm test-nbd-next bench bench-export bench-disk soak format lint install deb clean
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
@@ -72,6 +72,7 @@ help:
 	@echo 'make soak SEEDS=N    N other seeds of the two simulators instead'
 	@echo 'make bench           measures, and writes the table into docs/BENCHMARKS.md'
 	@echo 'make bench-export    skein export beside other NBD servers, into the same document'
+	@echo 'make bench-disk      streams between two agents beside fio on the same disk, into the same document'
 	@echo 'make format, lint    swift format'
 	@echo 'make install         into PREFIX (/usr/local), below DESTDIR'
 	@echo 'make deb             a package for Debian and its like, into build/'
@@ -247,6 +248,11 @@ bench-export: all
 	@scripts/setup.sh test
 	@Tests/Programs/install.sh
 	@python3 Benchmarks/export.py --output docs/BENCHMARKS.md
+
+bench-disk: all
+	@scripts/setup.sh test
+	@Tests/Programs/install.sh
+	@python3 Benchmarks/disk.py --output docs/BENCHMARKS.md
 
 soak: all
 	@scripts/setup.sh test

@@ -84,6 +84,7 @@ STAGES = [
     Stage("cpython", ["python3", "Tests/Programs/cpython.py"], 3600, groups=("programs",)),
     Stage("package", ["python3", "Tests/Package/package.py"], 900, groups=("programs",)),
     Stage("benchmarks", ["python3", "Benchmarks/bench.py", "--smoke"], 900, groups=("programs",)),
+    Stage("disk-bench", ["python3", "Benchmarks/disk.py", "--smoke"], 300, groups=("programs",)),
     Stage("export-bench", ["python3", "Benchmarks/export.py", "--smoke"], 600, groups=("programs",)),
 ]
 

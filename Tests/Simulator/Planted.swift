@@ -32,6 +32,8 @@ enum Planted: String, CaseIterable {
     case sameNonce = "same-nonce"
     /// Never writes a block again.
     case noRewriting = "no-rewriting"
+    /// Takes what several reads show in the order in which they end.
+    case readOrder = "read-order"
     /// Rings no bell.
     case noBell = "no-bell"
 
@@ -121,6 +123,31 @@ extension World {
         var changed = bytes
         changed.put(channel(.data, writer, own).block(place: next, count: header.count, body: body), at: 0)
         return changed
+    }
+
+    /// A read of a ring that has ended, as the agent takes it: for the oldest that is under way, at whose positions its
+    /// blocks prove themselves then.
+    mutating func mistaken(_ number: Int, _ request: Request) -> Request {
+        guard planted == .readOrder, let ring = ringRead(request),
+            let oldest = readsBeside(request).keys.min(), oldest < number, let older = requests[oldest]?.action,
+            case .read(let from, _) = request.action.operation, case .read(let to, _) = older.operation,
+            case .read(var bytes) = request.outcome, let own = agents[request.agent].lastIncarnation
+        else { return request }
+        let units = superblock.geometry.ringUnits
+        let distance = (from + units - to) % units
+        var offset = 0
+        while let header = BlockHeader(bytes, at: offset, kind: .data), header.place >= distance {
+            let channel = channel(.data, header.writer, own)
+            guard let (_, body) = channel.open(bytes, at: offset, place: header.place) else { break }
+            bytes.put(channel.block(place: header.place - distance, count: header.count, body: body), at: offset)
+            offset += header.units * unitSize
+        }
+        trace("\(request.agent) takes a read of ring \(ring) for an older one")
+        requests[oldest]?.action = request.action
+        var mistaken = request
+        mistaken.action = older
+        mistaken.outcome = .read(bytes)
+        return mistaken
     }
 
     private struct Parts {

@@ -70,17 +70,22 @@ struct Overlap {
 extension World {
     /// A request has ended; it is no longer among the others.
     mutating func noteOverlap(_ number: Int, _ request: Request) {
-        guard hasStreams, let ring = ringRead(request) else { return }
-        let beside = requests.filter {
-            $0.value.agent == request.agent && $0.value.life == request.life && ringRead($0.value) == ring
-        }
+        let beside = readsBeside(request)
         if beside.isEmpty { return }
         if beside.keys.contains(where: { $0 < number }) { overlap.overtaking += 1 }
         if case .failed = request.outcome { overlap.failed += 1 }
     }
 
+    /// Other reads of the ring that a request reads, by the same agent.
+    func readsBeside(_ request: Request) -> [Int: Request] {
+        guard hasStreams, let ring = ringRead(request) else { return [:] }
+        return requests.filter {
+            $0.value.agent == request.agent && $0.value.life == request.life && ringRead($0.value) == ring
+        }
+    }
+
     /// The ring that a request reads, counted from the first one on the medium; nil where it is for something else.
-    private func ringRead(_ request: Request) -> UInt64? {
+    func ringRead(_ request: Request) -> UInt64? {
         let data = superblock.geometry.data.start
         guard case .read(let unit, _) = request.action.operation, unit >= data else { return nil }
         return (unit - data) / superblock.geometry.ringUnits

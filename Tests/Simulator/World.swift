@@ -17,7 +17,7 @@ struct World {
     struct Request {
         let agent: Int
         let life: Int
-        let action: MediumHost.Action
+        var action: MediumHost.Action
         var outcome = MediumHost.Outcome.failed
     }
 
@@ -311,13 +311,14 @@ struct World {
     }
 
     private mutating func answer(_ number: Int) {
-        guard let request = requests[number] else { return }
+        guard var request = requests[number] else { return }
         if agents[request.agent].pausedUntil > clock {
             return queue.push(.answer(request: number), at: agents[request.agent].pausedUntil)
         }
         requests[number] = nil
         guard agents[request.agent].life == request.life else { return }
         noteOverlap(number, request)
+        request = mistaken(number, request)
         var outcome = request.outcome
         if case .read(let unit, _) = request.action.operation, case .read(let bytes) = outcome {
             outcome = .read(planted(bytes, from: unit, to: request.agent))

@@ -42,7 +42,7 @@ planted() {
 if [ "${1:-}" != --short ]; then
     planted "" hasty-verdict short-watch no-fence same-count forged-gone >>"$log" 2>&1
     planted --streams predecessors-ring any-position any-reader any-proof any-row eager-cursor same-nonce \
-        no-rewriting no-bell >>"$log" 2>&1
+        read-order no-rewriting no-bell >>"$log" 2>&1
 fi
 cat "$log"
 passed=$(grep -c '^ok' "$log")
