@@ -43,7 +43,8 @@ class Session:
 
     def fio(self):
         """What the disk does without agents: bytes a second through it, microseconds of a write and a read of a unit."""
-        batch = ["--bs=1M", "--ioengine=io_uring", "--iodepth=4"]
+        # As with a stream, as much is read as is written.
+        batch = ["--bs=1M", "--ioengine=io_uring", "--iodepth=4", "--flow_id=1", "--flow=1"]
         unit = ["--bs=4k", "--ioengine=psync"]
         both = self.run_fio(["--name=write", "--rw=write", "--sync=dsync", *batch, "--name=read", "--rw=read", *batch])
         write = self.run_fio(["--name=write", "--rw=randwrite", "--sync=dsync", *unit])[0]["write"]
@@ -116,20 +117,13 @@ def render(figures, rounds):
             ("one stream: processor time of both agents", "s/GB", "processor", ""),
             ("an agent at rest: processor time", "% of a core", "rest", "less than 1")):
         values = [median(figures[kind], name) for kind in (*SEALS, "fio")]
-        ratios = [ratio(figures[seal], figures["fio"], name) for seal in SEALS]
+        ratios = [f"{value / values[-1]:.2f}" if values[-1] else "" for value in values[:-1]]
         lines.append(f"| {title} | {unit} | {' | '.join([*map(table.number, values), *ratios])} | {target} |")
     return "\n".join(lines)
 
 
 def median(found, name):
     return statistics.median(figure[name] for figure in found) if name in found[0] else None
-
-
-def ratio(mine, others, name):
-    """The median of the rounds' ratios: the disk's speed changes from one to the next."""
-    if name not in others[0]:
-        return ""
-    return f"{statistics.median(one[name] / other[name] for one, other in zip(mine, others)):.2f}"
 
 
 def main():
