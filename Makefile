@@ -171,7 +171,7 @@ $(LIBEXEC)/skein-export: $(EXPORT) $(SYSTEM) $(MODULE) Package.swift
 
 AGENT := $(TEXT) $(wildcard $(addprefix Sources/,$(addsuffix /*.swift,SkeinMedium SkeinConduit SkeinGroup SkeinSeal SkeinDevice SkeinAgent skein-agent)) Sources/CXXHash/* Sources/CURing/*)
 
-$(LIBEXEC)/skein-agent: $(AGENT) $(SYSTEM) Package.swift
+$(LIBEXEC)/skein-agent: $(AGENT) $(wildcard Sources/SkeinCore/*.swift Sources/CSkein/*) $(SYSTEM) $(MODULE) Package.swift
 	$(call swift_product,skein-agent)
 
 $(BIN)/contract-stp: $(CONTRACT) $(wildcard Tests/Contract/STP/*.swift Tests/Contract/CContract/*) $(MODULE) Package.swift

@@ -90,7 +90,8 @@ let package = Package(
         .target(
             name: "SkeinAgent",
             dependencies: [
-                "CSystem", "CURing", "SkeinConduit", "SkeinDevice", "SkeinGroup", "SkeinMedium", "SkeinSeal",
+                "CSkein", "CSystem", "CURing", "SkeinConduit", "SkeinCore", "SkeinDevice", "SkeinGroup", "SkeinMedium",
+                "SkeinSeal",
                 .product(name: "Crypto", package: "swift-crypto"), .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

@@ -23,6 +23,7 @@ package final class Agent {
     private let folder: HostFolder
     private let queue: any MediumQueue
     private let service: LocalService
+    private let listing: GroupListing
     private let health: MediumHealth
     private let signals: Int32
     private let watcher = Watcher()
@@ -58,13 +59,22 @@ package final class Agent {
         let ring = usesThreads ? nil : RingQueue(medium.device)
         queue = ring ?? ThreadQueue(medium.device, medium.superblock.geometry)
         log.debug("reads and writes are done by \(ring == nil ? "threads" : "io_uring")")
-        service = LocalService(try ControlSocket(in: folder))
+        listing = GroupListing(of: medium.superblock.group, in: folder)
+        service = LocalService(try ControlSocket(in: folder), Agent.sockets(log), watcher)
         health = MediumHealth(path, timeout: timing.timeout, log)
         incarnation = .random()
         group = Agent.host(name, incarnation, gone: gone, medium, seal, timing, folder, log)
         watcher.add(queue.descriptor, Member.queue)
         watcher.add(signals, Member.signals)
-        watcher.add(service.descriptor, Member.programs)
+        for descriptor in service.descriptors { watcher.add(descriptor, Member.programs) }
+    }
+
+    /// Programs' sockets; without them there is the control socket still.
+    private static func sockets(_ log: Logger) -> GroupSockets? {
+        do throws(AgentFault) { return try GroupSockets() } catch {
+            log.warning("\(error)")
+            return nil
+        }
     }
 
     /// The incarnation of this name that is known to be gone. Says so where another one must be watched first.
@@ -154,12 +164,13 @@ package final class Agent {
     private func settle(_ ready: (String) -> Void) {
         let now = Agent.now
         while true {
-            service.serve(&group, watcher)
+            service.serve(&group)
             group.send(at: now)
             let events = group.takeEvents()
             if events.isEmpty { break }
             for event in events { heed(event, ready) }
         }
+        tellPrograms()
         let actions = group.takeActions()
         underWay += actions.count
         queue.submit(actions)
@@ -173,17 +184,29 @@ package final class Agent {
         switch event {
         case .joined(let number, let generation):
             log.info("\(place) is host \(number), start \(generation)")
+            listing.joined(as: number, name)
+            tellPrograms()
             if !hasSaidReady { ready("ready \(place) \(number)") }
             hasSaidReady = true
-        case .peerCame(let host, let name): log.info("host \(shown(name)) (\(host)) is there")
-        case .peerGone(let host, let name): log.info("host \(shown(name)) (\(host)) is gone")
+        case .peerCame(let host, let name):
+            listing.add(host, name)
+            log.info("host \(shown(name)) (\(host)) is there")
+        case .peerGone(let host, let name):
+            listing.remove(host)
+            log.info("host \(shown(name)) (\(host)) is gone")
         case .peerBroken(let host, let name, let reason):
+            listing.remove(host)
             log.error(
                 "host \(shown(name)) (\(host)) writes what no host of this version does, and is ignored: \(reason)")
         case .filament(let link, let host, let event):
             service.heed(event, of: GroupFilament(link: link, host: host, number: event.number), &group)
         case .ended(let end): ended(end)
         }
+    }
+
+    /// Which hosts live.
+    private func tellPrograms() {
+        do throws(AgentFault) { try listing.write() } catch { log.warning("\(error)") }
     }
 
     /// A name that another host has given itself, on one line.
@@ -193,6 +216,7 @@ package final class Agent {
 
     /// This incarnation has ended: for good, or for a new one.
     private func ended(_ end: Membership.End) {
+        listing.removeAll()
         switch end {
         case .stopped: outcome = .success(())
         case .nameTaken:

@@ -39,29 +39,17 @@ final class ControlSocket {
         close(descriptor)
     }
 
-    /// What came of looking for the next program.
-    enum Arrival {
-        case program(Int32)
-        case nobody
-        /// There is no descriptor for it.
-        case noRoom
-    }
-
-    /// The next program of this user or of root; others are sent away.
-    func accept() -> Arrival {
+    /// The next program of this user or of root; others are sent away. Nil where there is none, or no descriptor for it.
+    func accept() -> Int32? {
         while true {
             let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
             let accepted = Int32(sk_accept4(descriptor, nil, nil, flags))
             if accepted >= 0 {
-                if isAuthorised(accepted) { return .program(accepted) }
+                if isAuthorised(accepted) { return accepted }
                 close(accepted)
                 continue
             }
-            switch -accepted {
-            case EINTR, ECONNABORTED: continue
-            case EMFILE, ENFILE, ENOMEM, ENOBUFS: return .noRoom
-            default: return .nobody
-            }
+            if accepted != -EINTR && accepted != -ECONNABORTED { return nil }
         }
     }
 

@@ -2,8 +2,19 @@ import Glibc
 import SkeinConduit
 import SkeinGroup
 
-/// A local program's connection to the agent: what it is for, and what waits in it.
-final class LocalConnection {
+/// What the agent tells a program of its stream, or of what it asked for.
+enum Notice {
+    /// It is done, and what is a stream begins. `host` is where an accepted one comes from.
+    case ready(host: String = "")
+    case refused(UInt32)
+    /// Nothing more comes.
+    case end
+    case reset(UInt32)
+}
+
+/// A local program's connection to the agent: what it is for, and what waits in it. By itself it is one of the control
+/// socket, with frames.
+class LocalConnection {
     enum Purpose {
         /// Its first frame hasn't come.
         case unknown
@@ -25,9 +36,9 @@ final class LocalConnection {
     var mayWrite = true
     /// It is in the list of those that are to be served.
     var isListed = false
-    /// The program has closed, or died.
+    /// The program has closed, or died; or it has ended its direction of a socket.
     var isInputOver = false
-    /// It did so with something unread, or its socket failed.
+    /// The program is gone and has left something unread, or its socket failed.
     var isBroken = false
     /// The filament takes nothing at the moment.
     var isBlocked = false
@@ -52,8 +63,24 @@ final class LocalConnection {
 
     var isFlushed: Bool { sent == output.count }
 
-    /// Adds a frame to what is to be sent.
-    func say(_ frame: [UInt8]) {
+    /// Whether data comes and goes in frames.
+    var isFramed: Bool { true }
+
+    /// Lets the program know. Bytes that were queued before come first, but for a reset of a socket.
+    func tell(_ notice: Notice) {
+        switch notice {
+        case .ready(let host): queue(LocalFrameHeader.frame(.ready, Array(host.utf8)))
+        case .refused(let error): queue(LocalFrameHeader.frame(.refused, error: error))
+        case .end: queue(LocalFrameHeader.frame(.end))
+        case .reset(let error): queue(LocalFrameHeader.frame(.reset, error: error))
+        }
+    }
+
+    /// Both directions of its filament have ended well.
+    func concludes() {}
+
+    /// Adds bytes to what is to be sent.
+    private func queue(_ frame: [UInt8]) {
         if isFlushed {
             output = frame
             sent = 0
@@ -74,11 +101,17 @@ final class LocalConnection {
         return true
     }
 
-    /// Sends the first `count` bytes of `room`, where nothing waits. What the socket doesn't take is kept. False where the program is gone.
-    func send(_ room: [UInt8], count: Int) -> Bool {
-        guard let done = transmit(room, 0..<count) else { return false }
-        if done < count { say(Array(room[done..<count])) }
+    /// Sends a part of `room`, where nothing waits. What the socket doesn't take is kept. False where the program is gone.
+    func send(_ room: [UInt8], _ part: Range<Int>) -> Bool {
+        guard let done = transmit(room, part) else { return false }
+        if done < part.count { queue(Array(room[part.dropFirst(done)])) }
         return true
+    }
+
+    /// Forgets what waits to be sent.
+    func dropOutput() {
+        output = []
+        sent = 0
     }
 
     /// Sends as much as the socket takes, and returns how many bytes that was; nil where the program is gone.

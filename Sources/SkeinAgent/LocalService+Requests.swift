@@ -11,8 +11,8 @@ extension LocalService {
     ) {
         switch (connection.purpose, type) {
         case (.unknown, .connect): connect(connection, body, &group)
-        case (.unknown, .listen): listen(connection, FilamentKind.port(address: body))
-        case (.unknown, .accept): accept(connection, FilamentKind.port(address: body), &group)
+        case (.unknown, .listen): listen(connection, port(body))
+        case (.unknown, .accept): accept(connection, port(body), &group)
         case (.stream(let filament), .end):
             let fault = group.perform(filament) { conduit, number throws(FilamentFault) in try conduit.end(number) }
             // Of one that is gone the program is about to be told.
@@ -21,7 +21,7 @@ extension LocalService {
             let error = body.count == 4 ? (0..<4).reduce(0) { $0 | UInt32(body[$1]) << (8 * UInt32($1)) } : 0
             guard error > 0 && error < Limit.errors else { return misunderstood(connection, &group) }
             reset(filament, error: error, &group)
-            finish(connection, [])
+            finish(connection)
         default: misunderstood(connection, &group)
         }
     }
@@ -31,14 +31,14 @@ extension LocalService {
         switch connection.purpose {
         case .stream(let filament):
             reset(filament, error: Conduit.ErrorNumber.connectionReset, &group)
-            finish(connection, LocalFrameHeader.frame(.reset, error: UInt32(EPROTO)))
-        case .unknown: finish(connection, LocalFrameHeader.frame(.refused, error: UInt32(EPROTO)))
+            finish(connection, .reset(UInt32(EPROTO)))
+        case .unknown: finish(connection, .refused(UInt32(EPROTO)))
         case .listening(let port):
             close(port, &group)
-            finish(connection, LocalFrameHeader.frame(.refused, error: UInt32(EPROTO)))
+            finish(connection, .refused(UInt32(EPROTO)))
         case .accepting(let port):
             ports[port]?.acceptors.removeAll { $0 === connection }
-            finish(connection, LocalFrameHeader.frame(.refused, error: UInt32(EPROTO)))
+            finish(connection, .refused(UInt32(EPROTO)))
         case .over: break
         }
     }
@@ -65,24 +65,27 @@ extension LocalService {
         }
     }
 
-    private func attach(_ connection: LocalConnection, _ filament: GroupFilament) {
+    func attach(_ connection: LocalConnection, _ filament: GroupFilament) {
         connection.purpose = .stream(filament)
         streams[filament] = connection
         list(connection)
     }
 
-    private func refuse(_ connection: LocalConnection, _ error: Int32) {
-        finish(connection, LocalFrameHeader.frame(.refused, error: UInt32(error)))
+    func refuse(_ connection: LocalConnection, _ error: Int32) {
+        finish(connection, .refused(UInt32(error)))
     }
 
     // MARK: Ports
+
+    /// The body of a request that is about a port.
+    private func port(_ body: [UInt8]) -> UInt16? { body.count == 2 ? UInt16(body[0]) | UInt16(body[1]) << 8 : nil }
 
     private func listen(_ connection: LocalConnection, _ port: UInt16?) {
         guard let port, port > 0 else { return refuse(connection, EINVAL) }
         guard ports[port] == nil else { return refuse(connection, EADDRINUSE) }
         ports[port] = Port(listener: connection)
         connection.purpose = .listening(port)
-        connection.say(LocalFrameHeader.frame(.ready))
+        connection.tell(.ready())
         list(connection)
     }
 
@@ -104,15 +107,15 @@ extension LocalService {
 
     /// Another host opens a filament.
     func offered(_ filament: GroupFilament, _ kind: UInt32, _ address: [UInt8], _ group: inout GroupHost) {
-        guard kind == FilamentKind.stream, let port = FilamentKind.port(address: address) else {
+        guard kind == FilamentKind.stream, let (port, client) = FilamentKind.ports(address: address) else {
             return refuse(filament, EPROTONOSUPPORT, &group)
         }
-        guard ports[port] != nil else { return refuse(filament, ECONNREFUSED, &group) }
+        guard ports[port] != nil else { return bring(filament, to: port, clientPort: client ?? 0, &group) }
         ports[port]?.offers.append(filament)
         match(port, &group)
     }
 
-    private func refuse(_ filament: GroupFilament, _ error: Int32, _ group: inout GroupHost) {
+    func refuse(_ filament: GroupFilament, _ error: Int32, _ group: inout GroupHost) {
         group.perform(filament) { conduit, number throws(FilamentFault) in
             try conduit.refuse(number, error: UInt32(error))
         }
@@ -128,7 +131,7 @@ extension LocalService {
             }
             if fault != nil { continue }
             ports[port]?.acceptors.removeFirst()
-            acceptor.say(LocalFrameHeader.frame(.ready, Array(peer.utf8)))
+            acceptor.tell(.ready(host: peer))
             attach(acceptor, filament)
         }
     }

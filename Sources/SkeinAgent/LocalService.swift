@@ -23,6 +23,9 @@ final class LocalService {
     private static let turn = 256 << 10
 
     private let socket: ControlSocket
+    /// Programs' sockets; nil where the agent can't have any.
+    let sockets: GroupSockets?
+    private let watcher: Watcher
     private var nextNumber = LocalService.firstNumber
     private var connections: [UInt64: LocalConnection] = [:]
     var ports: [UInt16: Port] = [:]
@@ -35,10 +38,14 @@ final class LocalService {
     private var inputRoom = [UInt8](repeating: 0, count: LocalFrameHeader.size + LocalFrameHeader.largestBody)
     private var outputRoom = [UInt8](repeating: 0, count: LocalFrameHeader.size + LocalFrameHeader.largestBody)
 
-    init(_ socket: ControlSocket) { self.socket = socket }
+    init(_ socket: ControlSocket, _ sockets: GroupSockets?, _ watcher: Watcher) {
+        self.socket = socket
+        self.sockets = sockets
+        self.watcher = watcher
+    }
 
-    /// What becomes readable when programs come.
-    var descriptor: Int32 { socket.descriptor }
+    /// What becomes readable when programs come: those of the control socket, and those with sockets.
+    var descriptors: [Int32] { [socket.descriptor, sockets?.descriptor].compactMap { $0 } }
 
     /// Whether some connection has more to do than its turn allowed, or another may come now that one has gone.
     var isBusy: Bool { !listed.isEmpty || mayAccept }
@@ -64,19 +71,25 @@ final class LocalService {
         guard let connection = streams[filament] else { return withdrawn(filament, event) }
         switch event {
         case .opened, .urgent, .delivered: break
-        case .accepted: connection.say(LocalFrameHeader.frame(.ready))
+        case .accepted: connection.tell(.ready())
         case .readable, .ended: break
         case .writable: connection.isBlocked = false
-        case .refused(_, let error): finish(connection, LocalFrameHeader.frame(.refused, error: error))
-        case .reset(_, let error): finish(connection, LocalFrameHeader.frame(.reset, error: error))
-        case .closed: finish(connection, connection.hasToldEnd ? [] : LocalFrameHeader.frame(.end))
+        case .refused(_, let error): finish(connection, .refused(error))
+        case .reset(_, let error): finish(connection, .reset(error))
+        case .closed:
+            connection.concludes()
+            finish(connection, connection.hasToldEnd ? nil : .end)
         }
         list(connection)
     }
 
     /// Lets each connection on which something may move have its turn.
-    func serve(_ group: inout GroupHost, _ watcher: Watcher) {
-        accept(watcher)
+    func serve(_ group: inout GroupHost) {
+        if mayAccept {
+            mayAccept = false
+            acceptPrograms()
+            acceptClients(&group)
+        }
         let turn = listed
         listed = []
         for connection in turn {
@@ -93,19 +106,28 @@ final class LocalService {
         listed.append(connection)
     }
 
-    private func accept(_ watcher: Watcher) {
-        while mayAccept {
-            switch socket.accept() {
-            case .program(let descriptor):
-                let connection = LocalConnection(nextNumber, descriptor)
-                nextNumber += 1
-                connections[connection.number] = connection
-                watcher.add(descriptor, connection.number)
-                list(connection)
-            // It is looked at again when another one comes, or one goes.
-            case .nobody, .noRoom: mayAccept = false
-            }
+    // Who finds no room is looked at again when another one comes, or one goes.
+
+    private func acceptPrograms() {
+        while let descriptor = socket.accept() { keep { LocalConnection($0, descriptor) } }
+    }
+
+    private func acceptClients(_ group: inout GroupHost) {
+        while let client = sockets?.accept() {
+            let connection = keep { SocketConnection($0, client.descriptor, isAnswered: false) }
+            connect(connection, client, &group)
         }
+    }
+
+    /// A new connection, under a number of its own.
+    @discardableResult
+    func keep<Connection: LocalConnection>(_ make: (UInt64) -> Connection) -> Connection {
+        let connection = make(nextNumber)
+        nextNumber += 1
+        connections[connection.number] = connection
+        watcher.add(connection.descriptor, connection.number)
+        list(connection)
+        return connection
     }
 
     private func serve(_ connection: LocalConnection, _ group: inout GroupHost) {
@@ -121,15 +143,18 @@ final class LocalService {
             if moved == before { break }
         }
         if case .over = connection.purpose, connection.isFlushed { return drop(connection, &group) }
-        if connection.isInputOver && !connection.isBlocked { return drop(connection, &group) }
+        if connection.isInputOver && !connection.isBlocked {
+            guard let end = (connection as? SocketConnection)?.takeEnd() else { return drop(connection, &group) }
+            if end { endFilament(of: connection, &group) }
+        }
         if moved >= LocalService.turn { list(connection) }
     }
 
     /// The connection is for nothing any more: it is closed when that is sent.
-    func finish(_ connection: LocalConnection, _ frame: [UInt8]) {
+    func finish(_ connection: LocalConnection, _ notice: Notice? = nil) {
         if case .stream(let filament) = connection.purpose { streams[filament] = nil }
         connection.purpose = .over
-        connection.say(frame)
+        if let notice { connection.tell(notice) }
         list(connection)
     }
 
@@ -143,7 +168,7 @@ final class LocalService {
             streams[filament] = nil
             group.perform(filament) { conduit, number throws(FilamentFault) in
                 // What it wrote still goes out, unless it has left something unread.
-                if connection.isBroken {
+                if connection.isBroken || !connection.isFramed {
                     try conduit.reset(number, error: Conduit.ErrorNumber.connectionReset)
                 } else {
                     try conduit.close(number)
@@ -155,6 +180,12 @@ final class LocalService {
     }
 
     // MARK: From the program
+
+    /// A socket's program sends nothing more.
+    private func endFilament(of connection: LocalConnection, _ group: inout GroupHost) {
+        guard case .stream(let filament) = connection.purpose else { return }
+        group.perform(filament) { conduit, number throws(FilamentFault) in try conduit.end(number) }
+    }
 
     /// Takes frames that were read, and reads more. Returns how many bytes were taken.
     private func takeInput(of connection: LocalConnection, _ group: inout GroupHost) -> Int {
@@ -189,6 +220,7 @@ final class LocalService {
     private func take(
         _ bytes: [UInt8], _ range: Range<Int>, _ connection: LocalConnection, _ group: inout GroupHost
     ) -> Int {
+        if !connection.isFramed { return write(bytes, range, connection, &group) }
         var next = range.lowerBound
         while next < range.upperBound {
             if connection.dataLeft > 0 {
@@ -246,15 +278,21 @@ final class LocalService {
         }
         let count = LocalService.read(filament, &group, into: &outputRoom)
         if count > 0 {
-            for (index, byte) in LocalFrameHeader.bytes(.data, length: count).enumerated() { outputRoom[index] = byte }
-            guard connection.send(outputRoom, count: LocalFrameHeader.size + count) else { return nil }
+            var part = LocalFrameHeader.size..<LocalFrameHeader.size + count
+            if connection.isFramed {
+                for (index, byte) in LocalFrameHeader.bytes(.data, length: count).enumerated() {
+                    outputRoom[index] = byte
+                }
+                part = 0..<part.upperBound
+            }
+            guard connection.send(outputRoom, part) else { return nil }
         }
         let isAtEnd = try? group.with(filament) { conduit, number throws(FilamentFault) in
             try conduit.isAtEnd(number)
         }
         if isAtEnd ?? false, !connection.hasToldEnd {
             connection.hasToldEnd = true
-            connection.say(LocalFrameHeader.frame(.end))
+            connection.tell(.end)
             return count + LocalFrameHeader.size
         }
         return count

@@ -1,7 +1,9 @@
+import CSkein
 import CSystem
 import Glibc
 
-/// An epoll set whose members are known by a number of the caller's.
+/// An epoll set whose members are known by a number of the caller's: the system's descriptors, and sockets of Skein, which
+/// libskein.so's own epoll calls know.
 @safe
 final class Watcher {
     private let descriptor: Int32
@@ -28,10 +30,10 @@ final class Watcher {
     func wait(nanoseconds: UInt64) -> [(number: UInt64, isReadable: Bool, isWritable: Bool)] {
         var time = timespec(tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
         let limit = unsafe Int32(events.count)
-        let count = unsafe events.withUnsafeMutableBytes {
-            unsafe sk_epoll_pwait2(descriptor, $0.baseAddress, limit, &time, nil)
+        let count = unsafe events.withUnsafeMutableBufferPointer {
+            unsafe epoll_pwait2(descriptor, $0.baseAddress, limit, &time, nil)
         }
-        return unsafe events.prefix(max(0, count)).map { event in
+        return unsafe events.prefix(max(0, Int(count))).map { event in
             let bits = unsafe event.events
             let isOver = bits & (EPOLLHUP.rawValue | EPOLLERR.rawValue) != 0
             return unsafe (

@@ -16,6 +16,8 @@ enum ASCII {
     static let openBracket: UInt8 = 91
     static let closeBracket: UInt8 = 93
 
+    /// A letter as a small one.
+    static func small(_ byte: UInt8) -> UInt8 { 65...90 ~= byte ? byte + 32 : byte }
     static func isBlank(_ byte: UInt8) -> Bool { byte == space || byte == tab }
 }
 
@@ -38,6 +40,18 @@ extension Span<UInt8> {
     func isEqual(to text: StaticString) -> Bool {
         guard count == text.utf8CodeUnitCount else { return false }
         for index in indices where unsafe self[index] != text.utf8Start[index] { return false }
+        return true
+    }
+
+    /// The same where small letters and capitals are one.
+    func isEqualIgnoringCase(_ other: Span<UInt8>) -> Bool {
+        guard count == other.count else { return false }
+        for index in indices where ASCII.small(self[index]) != ASCII.small(other[index]) { return false }
+        return true
+    }
+    func isEqualIgnoringCase(_ text: StaticString) -> Bool {
+        guard count == text.utf8CodeUnitCount else { return false }
+        for index in indices where unsafe ASCII.small(self[index]) != text.utf8Start[index] { return false }
         return true
     }
 

@@ -24,7 +24,7 @@ package enum Reason: UInt32 {
     case none = 0
     case noListener, notLocal, notUnderSkein, backlogFull, otherUser, noMemory, noDescriptor, refusedByRule
     case versionDiffers, protocolError, registeredElsewhere, duplicated, boundElsewhere, disabled, kernelRefused
-    case optionSet, clientOverTCP, handedOn, filtered, shortHandedOn, otherNetwork
+    case optionSet, clientOverTCP, handedOn, filtered, shortHandedOn, otherNetwork, noAgent
 
     /// One sentence for `skein why`.
     package var text: StaticString {
@@ -51,6 +51,7 @@ package enum Reason: UInt32 {
         case .filtered: "a seccomp filter of the program forbids what it takes"
         case .shortHandedOn: "its process hands short connections on to others, which is faster over TCP"
         case .otherNetwork: "the socket is of another network namespace than its thread"
+        case .noAgent: "the address is that of a host of a group, and no agent of one is here ('skein agent')"
         }
     }
 }
@@ -96,7 +97,7 @@ package func connectEndToSTP(
 }
 
 /// `pool` gives the number of the memory pool that is shared with such a server, nil for an impostor.
-private func connectEnd(
+func connectEnd(
     _ name: HiddenName, _ dialled: Address, _ client: Address, _ bound: Int32,
     pool: ((process: Int32, user: UInt32)) -> UInt64?
 ) -> (
@@ -261,7 +262,7 @@ private func takeUp(
     let mayUsePort =
         hello.client.port >= 1024 || peer.user == 0 || isBound(proof, to: hello.client, inNetworkOf: descriptor)
     guard mayUsePort else { return .refused }
-    guard let areHonest = addressesAreHonest(hello, bound: bound) else { return .full }
+    guard let areHonest = addressesAreHonest(hello, bound: bound, of: peer.user) else { return .full }
     guard areHonest else { return .refused }
     let made = withProcessLock { () -> Greeting in
         takeUp(memory, user: peer.user, slot: hello.slot, generation: hello.generation, end: 1)
@@ -300,17 +301,22 @@ package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt
 }
 
 /// A client says itself whom it dialled and from where: believed only as far as TCP would allow it. nil where no
-/// descriptor is free to ask the kernel.
-private func addressesAreHonest(_ hello: Hello, bound: Address) -> Bool? {
+/// descriptor is free to ask the kernel. Hosts of a group are spoken for by their agent, which is `user`'s.
+private func addressesAreHonest(_ hello: Hello, bound: Address, of user: UInt32) -> Bool? {
     if bound.isSTP { return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP }
     let dialled = hello.dialled.unmapped()
+    let client = hello.client.unmapped()
+    // The agent's own listener, which looks at both itself.
+    if bound.family == 0 { return dialled.isOfGroup && client.isOfGroup }
     let listening = bound.unmapped()
     guard dialled.port == listening.port, dialled.family == 2 || dialled.family == 10 else { return false }
     if bound.isIPv4 && !dialled.isIPv4 { return false }
-    let client = hello.client.unmapped()
-    guard client.sameHost(as: dialled) || client.sameHost(as: dialled.source()) else { return false }
-    if listening.isAny { return isLocal(dialled) }
-    return listening.sameHost(as: dialled)
+    if client.sameHost(as: dialled) || client.sameHost(as: dialled.source()) {
+        if !listening.isAny { return listening.sameHost(as: dialled) }
+        guard let isHere = isLocal(dialled) else { return nil }
+        if isHere { return true }
+    }
+    return listening.isAny && mayHaveDialledInGroup(dialled, client, user: user)
 }
 
 /// Whether a descriptor that came along is a TCP socket with that port in this network namespace: only who may use

@@ -34,6 +34,8 @@ package enum Layout {
     /// Position up to which nothing but older urgent bytes lay before the peer when a newer one was written: these have no
     /// place in the stream any more, unless it reads them there; 0 for none.
     package static let overtaken = 72
+    /// Why an agent has closed a connection that it didn't accept: an errno, 0 for nothing said.
+    package static let refusal = 80
 
     // MARK: The slot
 
@@ -135,6 +137,8 @@ package enum EndSetting {
     package static let queuedConnect: UInt32 = 4
     /// The carrier was asked for by its name.
     package static let memoryCarrier: UInt32 = 8
+    /// The agent's listener: who accepts there says later whether the connection is accepted.
+    package static let answersLater: UInt32 = 16
 }
 
 /// Bits of `Block.flags`.
@@ -156,7 +160,7 @@ package enum EndFlag {
     package static let forked: UInt32 = 256
     /// Both ends are STP sockets: a peer that has stopped reading refuses what is sent (TCP takes it).
     package static let refusesAfterShutdown: UInt32 = 512
-    /// An STP client whose server has not accepted it yet.
+    /// The client of an STP socket that has not accepted it yet, or of another host that hasn't.
     package static let unaccepted: UInt32 = 1024
     /// Given to another process and waiting to be taken; then taken: only closing is left.
     package static let given: UInt32 = 2048

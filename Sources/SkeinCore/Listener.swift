@@ -211,6 +211,17 @@ package struct HiddenName {
         self.init(text)
     }
 
+    /// The name under which the agent of that host takes clients for other hosts.
+    package init(agentOfDevice device: UInt64, inode: UInt64) {
+        var text = Text("skein/")
+        text.append(decimal: UInt64(Layout.version))
+        text.append("/agent/")
+        text.append(hex: device)
+        text.append(":")
+        text.append(hex: inode)
+        self.init(text)
+    }
+
     /// The name of the socket by which an end's owner hears of urgent data.
     package init(urgentCookie cookie: UInt64) {
         var text = Text("skein/")

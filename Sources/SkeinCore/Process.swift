@@ -23,6 +23,7 @@ package struct ProcessState {
     /// The runtime folder: what makes two processes one host. Or the errno that kept it from use.
     package var folderDevice: UInt64 = 0
     package var folderInode: UInt64 = 0
+    package var folderOwner: UInt32 = 0
     package var folderError: Int32 = ENOENT
     package var folderPath = Text()
     /// The program has begun to take system calls from itself: none that it can't expect.

@@ -31,6 +31,7 @@ package func findRuntimeFolder() {
     if unsafe path.withCString({ unsafe $0[0] }) != 47 { path = absolutePath(of: Int32(folder)) }
     unsafe process.folderDevice = UInt64(status.st_dev)
     unsafe process.folderInode = UInt64(status.st_ino)
+    unsafe process.folderOwner = status.st_uid
     unsafe process.folderPath = path
     unsafe process.folderError = 0
 }

@@ -37,6 +37,8 @@ package struct GroupHost: ~Copyable {
 
     /// Whether the host has its place among the others, as far as is known.
     package private(set) var isMember = false
+    /// The host's own number, while it is a member.
+    package var number: Int? { isMember ? medium.slot : nil }
 
     /// When `advance` has something to do, if nothing else happens before.
     package var deadline: UInt64? {
@@ -91,9 +93,15 @@ package struct GroupHost: ~Copyable {
     package mutating func open(
         to name: String, kind: UInt32, address: [UInt8]
     ) throws(FilamentFault) -> GroupFilament? {
-        guard let host = links.all.firstIndex(where: { $0?.name == name }), let link = links.all[host] else {
-            return nil
-        }
+        guard let host = links.all.firstIndex(where: { $0?.name == name }) else { return nil }
+        return try open(to: host, kind: kind, address: address)
+    }
+
+    /// The same by the host's number.
+    package mutating func open(
+        to host: Int, kind: UInt32, address: [UInt8]
+    ) throws(FilamentFault) -> GroupFilament? {
+        guard links.all.indices.contains(host), let link = links.all[host] else { return nil }
         let number = try link.conduit.open(kind: kind, address: address)
         return GroupFilament(link: link.number, host: host, number: number)
     }

@@ -248,7 +248,7 @@ private func finishAccept(
 ) -> Int {
     unsafe takeOptions(end, from: socket)
     if flags & Flag.nonBlock != 0 { end.set(EndFlag.nonBlocking) }
-    end.announceAcceptance(descriptor)
+    if unsafe socket.pointee.stp.settings & EndSetting.answersLater == 0 { end.announceAcceptance(descriptor) }
     installEndpoint(end, descriptor)
     if unsafe process.pools.isShort && !socket.pointee.isSTP {
         // The next one might be refused: clients that come from now on use TCP, whoever holds the listener.

@@ -41,10 +41,16 @@ private func isTranslating() -> Bool {
 
 /// A line in SKEIN_LOG for a connection that goes over TCP although both ends may be under Skein.
 func logFallBack(_ descriptor: Int32, _ reason: Reason) {
-    guard reason != .none else { return }
+    if reason != .none { log(descriptor, " goes over TCP: ", reason) }
+}
+
+/// The same for one that can't be made in any way.
+func logFailure(_ descriptor: Int32, _ reason: Reason) { log(descriptor, " can't be connected: ", reason) }
+
+private func log(_ descriptor: Int32, _ outcome: StaticString, _ reason: Reason) {
     var line = Text("skein: descriptor ")
     line.append(decimal: UInt64(descriptor))
-    line.append(" goes over TCP: ")
+    line.append(outcome)
     line.append(reason.text)
     line.append("\n")
     writeToLog(line)

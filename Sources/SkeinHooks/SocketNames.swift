@@ -43,7 +43,7 @@ private func isUnix(_ address: UnsafeRawPointer?, _ room: UInt32) -> Bool {
         return result
     }
     end.askKernel(descriptor)
-    if end.isClosed() { return Int32(finish(-Int(ENOTCONN))) }
+    if end.isClosed() || !end.isAccepted() { return Int32(finish(-Int(ENOTCONN))) }
     let refusal = unsafe refusal(of: address, length)
     if refusal != 0 { return Int32(finish(refusal)) }
     unsafe end.peerAddress.store(address, length)

@@ -106,7 +106,11 @@ func beginTranslating(
         if !(2...Address.sizeLimit ~= length) { return Int32(finish(-Int(EINVAL))) }
         guard let address = unsafe address else { return Int32(finish(-Int(EFAULT))) }
         let isNone = unsafe address.loadUnaligned(as: UInt16.self) == 0 /* AF_UNSPEC */
-        return Int32(finish(isNone ? disconnect(end, descriptor) : connectAgain(end)))
+        // The last connect was refused, and the program knows.
+        if !isNone && end.has(EndFlag.unaccepted) && end.has(EndFlag.resetReported), disconnect(end, descriptor) == 0 {
+            return unsafe hookConnect(descriptor, UnsafeRawPointer(address), length)
+        }
+        return Int32(finish(isNone ? disconnect(end, descriptor) : connectAgain(end, descriptor)))
     }
     guard let socket = unsafe streamSocket(descriptor), unsafe mayConnect(descriptor, socket) else {
         if unsafe forbidsForeignConnect(descriptor, address, length) {
@@ -124,6 +128,11 @@ func beginTranslating(
     if let target {
         let outcome = unsafe connectThroughMemory(descriptor, socket, target)
         if outcome.connected { return Int32(finish(outcome.result)) }
+        if outcome.result != 0 {
+            unsafe recordFallBack(descriptor, socket, target, outcome.reason)
+            logFailure(descriptor, outcome.reason)
+            return Int32(finish(outcome.result))
+        }
         if unsafe rules.isStrict && outcome.reason != .refusedByRule {
             logFallBack(descriptor, outcome.reason)
             return Int32(finish(-Int(EHOSTUNREACH)))
@@ -140,7 +149,12 @@ func beginTranslating(
 }
 
 /// A second connect on a connected socket: success once after a non-blocking one, then EISCONN.
-private func connectAgain(_ end: Endpoint) -> Int {
+private func connectAgain(_ end: Endpoint, _ descriptor: Int32) -> Int {
+    if end.has(EndFlag.unaccepted) {
+        end.askKernel(descriptor)
+        if !end.isAccepted() && !end.has(EndFlag.hungUp) && end.has(EndFlag.nonBlocking) { return -Int(EALREADY) }
+        return end.finishConnect(descriptor, deadline: end.connectDeadline)
+    }
     if end.has(EndFlag.connecting) {
         end.clear(EndFlag.connecting)
         let error = end.takeError()
@@ -159,9 +173,9 @@ private func connectThroughMemory(
     guard unsafe socket.pointee.descriptors == 1 && !socket.pointee.shared else { return (false, 0, .duplicated) }
     guard isAtHome(descriptor) else { return (false, 0, .otherNetwork) }
     guard !refusesIPv4(descriptor, target) else { return (false, 0, .noListener) }
-    guard let isHere = isLocal(target) else { return (false, 0, .noDescriptor) }
-    guard isHere else { return (false, 0, .notLocal) }
-    var client = target.source()
+    let (found, lack) = route(to: target)
+    guard let route = found else { return (false, 0, lack) }
+    var client = route.client
     if unsafe socket.pointee.bound {
         guard let own = boundAddress(descriptor), own.isAny || own.unmapped().sameHost(as: target.unmapped()) else {
             return (false, 0, .boundElsewhere)
@@ -173,10 +187,10 @@ private func connectThroughMemory(
     if unsafe !socket.pointee.bound || client.port == 0 { client.port = nextClientPort() }
     // Another thread must not take the Unix socket for TCP's, nor find TCP's unconnected once the server has the client.
     setEntry(descriptor, nil, .arriving)
-    let made = reach(target, from: client, bound: unsafe socket.pointee.bound ? descriptor : -1)
+    let made = reach(target, by: route.way, from: client, bound: unsafe socket.pointee.bound ? descriptor : -1)
     guard let end = made.endpoint else {
         unsafe setEntry(descriptor, socket, .stream)
-        return (false, 0, made.reason)
+        return (false, route.result(of: made.reason), made.reason)
     }
     // From here on nothing can fail but the exchange of the descriptor itself.
     let statusFlags = sk_fcntl(descriptor, F_GETFL, 0)
@@ -190,7 +204,7 @@ private func connectThroughMemory(
     guard placed >= 0 else {
         unsafe setEntry(descriptor, socket, .stream)
         end.release(connected: false)
-        return (false, 0, .noDescriptor)
+        return (false, route.result(of: .noDescriptor), .noDescriptor)
     }
     unsafe takeOptions(end, from: socket)
     let nonBlocking = statusFlags & Int(Flag.nonBlock) != 0
@@ -198,11 +212,13 @@ private func connectThroughMemory(
         end.set(EndFlag.nonBlocking)
         end.set(EndFlag.connecting)
     }
+    if case .agent = route.way { end.beginWaitingForAcceptance() }
     installEndpoint(end, descriptor)
     if signals { end.takeSignals(descriptor, statusFlags) }
     unsafe giveBack(socket)
     replay(registrations, descriptor, end)
-    return (true, nonBlocking ? -Int(EINPROGRESS) : 0, .none)
+    if nonBlocking { return (true, -Int(EINPROGRESS), .none) }
+    return (true, end.isAccepted() ? 0 : end.finishConnect(descriptor, deadline: end.connectDeadline), .none)
 }
 
 /// Whether TCP would refuse the address because it is IPv4's, in IPv6's form, on a socket for IPv6 alone.
@@ -214,12 +230,16 @@ private func refusesIPv4(_ descriptor: Int32, _ target: Address) -> Bool {
         || only != 0
 }
 
-/// The end that connects to whoever listens there: a TCP listener under Skein, or an STP listener.
+/// The end that connects to whoever listens there: a TCP listener under Skein, or an STP listener; or to the agent.
 private func reach(
-    _ target: Address, from client: Address, bound: Int32
+    _ target: Address, by way: Route.Way, from client: Address, bound: Int32
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
+    if case .agent = way {
+        let made = connectEndToAgent(target, from: client, bound: bound)
+        return (made.endpoint, made.descriptor, made.reason == .notUnderSkein ? .noAgent : made.reason)
+    }
     guard let listener = findListener(target) else {
         let made = connectEndToSTP(target, from: client, bound: bound)
         return made.endpoint == nil ? (nil, -1, .noListener) : made

@@ -45,7 +45,7 @@ extension Endpoint {
         flags & EndFlag.refusesAfterShutdown != 0 && peer.load32(Layout.state) & EndState.readShut != 0
     }
 
-    /// Whether the server has accepted this STP client; remembered once it has.
+    /// Whether the server has accepted this client; remembered once it has.
     func isAccepted() -> Bool {
         if !has(EndFlag.unaccepted) { return true }
         if peer.acquire32(Layout.state) & EndState.accepted == 0 { return false }
@@ -79,7 +79,7 @@ extension Endpoint {
         let ending = self.ending()
         if !ending.reset { return 0 }
         set(EndFlag.resetReported)
-        return ending.finished ? EPIPE : isAccepted() ? ECONNRESET : ECONNREFUSED
+        return ending.finished ? EPIPE : isAccepted() ? ECONNRESET : refusal
     }
 
     // MARK: Receiving

@@ -105,9 +105,7 @@ private func becomeConnected(
     clearTimeouts(descriptor)
     if nonBlocking { end.set(EndFlag.nonBlocking) }
     if !queued {
-        end.set(EndFlag.unaccepted)
-        // Being accepted is an edge for a waiter that wants to write.
-        unsafe end.local.pointee.wantsSpace = true
+        end.beginWaitingForAcceptance()
         if nonBlocking { end.set(EndFlag.connecting) }
     }
     let registrations = registrationsOf(descriptor)
@@ -154,36 +152,6 @@ private func connectAgain(_ end: Endpoint, _ descriptor: Int32) -> Int32 {
     guard end.has(EndFlag.connecting) else { return fail(EISCONN, .state) }
     end.clear(EndFlag.connecting)
     return succeed(0)
-}
-
-extension Endpoint {
-    /// Sleeps until the server has accepted. 0, or the errno: EAGAIN at the deadline.
-    fileprivate func awaitAcceptance(_ descriptor: Int32, deadline: UInt64) -> Int32 {
-        arm(.reading)
-        defer { disarm(.reading) }
-        while true {
-            fullFence()
-            if isAccepted() { return 0 }
-            if has(EndFlag.hungUp) { return ECONNREFUSED }
-            if deadline == UInt64.max {
-                // Restarts after a signal exactly where the program's own connect would.
-                var byte: UInt64 = 0
-                let result = unsafe sk_recvfrom(descriptor, &byte, 8, 0)
-                if result == -Int(EINTR) { return EINTR }
-                askKernel(descriptor)
-                continue
-            }
-            let now = sk_now()
-            if now >= deadline { return EAGAIN }
-            let left = deadline - now
-            var timeout = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
-            var item = pollfd(fd: descriptor, events: bellEvents, revents: 0)
-            let result = unsafe sk_ppoll(&item, 1, &timeout, nil)
-            if result < 0 { return Int32(-result) }
-            noticeHangUp(UInt32(UInt16(bitPattern: item.revents)))
-            if result > 0 && !isAccepted() { drain(descriptor) }
-        }
-    }
 }
 
 // MARK: - Accepting

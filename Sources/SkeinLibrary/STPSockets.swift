@@ -128,7 +128,8 @@ func takeName(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>)
     return unsafe end(beginListening(descriptor, socket))
 }
 
-private func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) -> Int {
+/// The Unix socket listens already. 0 or minus the errno.
+func beginListening(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) -> Int {
     // The copy stands where a TCP listener's hidden one does: waits and accept are the same then.
     let hidden = hiddenCopy(of: descriptor)
     guard hidden >= 0 else { return Int(hidden) }
