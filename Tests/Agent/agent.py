@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Commands")
 import harness  # noqa: E402
 import agents  # noqa: E402
 import filament_tests  # noqa: E402
+import socket_tests  # noqa: E402,F401
 import fault_tests  # noqa: E402
 
 
@@ -24,7 +25,7 @@ def main():
         folder = pathlib.Path(name)
         folder.chmod(0o755)
         fault_tests.begin(folder, [function for _, function in harness.TESTS])
-        with agents.pair(folder, timeout="2s", size="16M") as (medium, a, b):
+        with agents.pair(folder, timeout="2s", size="16M", isIsolated=True) as (medium, a, b):
             filament_tests.shared.update(medium=medium, a=a, b=b)
             return harness.run_all(folder)
 

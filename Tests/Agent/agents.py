@@ -2,11 +2,14 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
+import os
 import pathlib
 import random
 import socket
 import struct
+import subprocess
 import tempfile
 
 from harness import WATCHDOG_SECONDS, skein
@@ -46,12 +49,25 @@ class Medium:
 class Agent(Running):
     """`skein agent` of one host, whose runtime folder is its own."""
 
-    def __init__(self, folder, medium, name, *words, prefix=(), **options):
+    def __init__(self, folder, medium, name, *words, prefix=(), isIsolated=False, **options):
         self.folder = folder / name
+        # A network namespace without interfaces, where the test may make one.
+        self.isIsolated = isIsolated and mayIsolate()
+        self.network = None
+        if self.isIsolated:
+            prefix = ["unshare", "--net", *prefix]
         self.folder.mkdir(exist_ok=True)
         self.name = name
         self.log = ""
         super().__init__(self.folder, *medium.words(name), *words, prefix=prefix, **options)
+
+    def inside(self):
+        """What begins a command line that is to run in its network, as long as the test has it open."""
+        if not self.isIsolated:
+            return []
+        if self.network is None:
+            self.network = os.open(f"/proc/{self.process.pid}/ns/net", os.O_RDONLY)
+        return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.network}"]
 
     def ready(self):
         """Waits for its line."""
@@ -159,10 +175,17 @@ class Program:
         self.close()
 
 
+@functools.cache
+def mayIsolate():
+    return subprocess.run(["unshare", "--net", "nsenter", "--net", "--target", str(os.getpid()), "true"],
+                          capture_output=True).returncode == 0
+
+
 @contextlib.contextmanager
-def pair(folder, *words, **options):
+def pair(folder, *words, isIsolated=False, **options):
     """A medium and two agents on it, a and b, that know each other. The words are for a alone."""
-    with Medium(folder, **options) as medium, Agent(folder, medium, "a", *words) as a, Agent(folder, medium, "b") as b:
+    with (Medium(folder, **options) as medium, Agent(folder, medium, "a", *words, isIsolated=isIsolated) as a,
+          Agent(folder, medium, "b", isIsolated=isIsolated) as b):
         for one, other in ((a, "b"), (b, "a")):
             one.ready()
             one.says(f"host '{other}'", "is there")
