@@ -21,7 +21,13 @@ final class GroupSockets {
     let descriptor: Int32
 
     init() throws(AgentFault) {
-        descriptor = skein_agent_listen(GroupSockets.backlog)
+        var made = skein_agent_listen(GroupSockets.backlog)
+        // The last agent has ended, and may have to be cleared away still.
+        for _ in 0..<100 where made < 0 && errno == EADDRINUSE {
+            usleep(10_000)
+            made = skein_agent_listen(GroupSockets.backlog)
+        }
+        descriptor = made
         guard descriptor >= 0 else {
             let error = errno
             let advice = unsafe STPerror(-1) != STP_ENONE ? String(cString: STPstrerror(-1)) : text(error)

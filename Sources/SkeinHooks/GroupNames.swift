@@ -118,6 +118,11 @@ private func answer(
         } else {
             unsafe result?.pointee = unsafe first
         }
+        if unsafe last == nil && wanted.ai_flags & AI_CANONNAME != 0, let name = unsafe name {
+            unsafe free(first.pointee.ai_canonname)
+            unsafe first.pointee.ai_canonname = strdup(name)
+        }
+        unsafe wanted.ai_flags &= ~AI_CANONNAME
         unsafe last = unsafe first
         while let next = unsafe last?.pointee.ai_next { unsafe last = unsafe next }
     }

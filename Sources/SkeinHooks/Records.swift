@@ -50,6 +50,23 @@ func recordSTP(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>
 func recordFallBack(
     _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ peer: Address, _ reason: Reason
 ) {
+    unsafe recordDialled(descriptor, socket, peer, reason)
+    unsafe process.table.countFallBack(reason)
+    unsafe process.table.settle()
+}
+
+/// One that memory alone could have made, and has not.
+func recordFailure(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ peer: Address, _ reason: Reason
+) {
+    unsafe recordDialled(descriptor, socket, peer, reason)
+    unsafe process.table.settle()
+    logFailure(descriptor, reason)
+}
+
+private func recordDialled(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ peer: Address, _ reason: Reason
+) {
     var description = SocketTable.Description(state: SocketTable.State.connected, descriptor: descriptor)
     description.role = SocketTable.Role.client
     // Its own address is asked of the kernel by who wants to know, as long as that has one.
@@ -57,8 +74,6 @@ func recordFallBack(
     description.peer = peer
     unsafe socket.pointee.reason = reason
     unsafe record(socket, &description, reason)
-    unsafe process.table.countFallBack(reason)
-    unsafe process.table.settle()
 }
 
 /// Whether a connect may go over memory: not on a listener, nor where TCP is under way or connected.

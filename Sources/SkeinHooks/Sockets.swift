@@ -129,8 +129,7 @@ func beginTranslating(
         let outcome = unsafe connectThroughMemory(descriptor, socket, target)
         if outcome.connected { return Int32(finish(outcome.result)) }
         if outcome.result != 0 {
-            unsafe recordFallBack(descriptor, socket, target, outcome.reason)
-            logFailure(descriptor, outcome.reason)
+            unsafe recordFailure(descriptor, socket, target, outcome.reason)
             return Int32(finish(outcome.result))
         }
         if unsafe rules.isStrict && outcome.reason != .refusedByRule {
@@ -144,6 +143,10 @@ func beginTranslating(
     if let target, result == 0 || sk_errno() == EINPROGRESS {
         unsafe recordFallBack(descriptor, socket, target, reason)
         logFallBack(descriptor, reason)
+    } else if let target, case .noAgent = reason {
+        let error = sk_errno()
+        unsafe recordFailure(descriptor, socket, target, reason)
+        sk_set_errno(error)
     }
     return result
 }

@@ -114,9 +114,10 @@ for host in sys.argv[1:]:
     except socket.gaierror as error: print(error.errno == socket.EAI_NONAME)
 print(*{entry[4][:2] for entry in socket.getaddrinfo("b", 7, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)})
 print(socket.gethostbyname_ex("b.lab.skein")[2])
+print(socket.getaddrinfo("b", 7, flags=socket.AI_CANONNAME)[0][3])
 """, "b.lab.skein", "a.lab.skein", "nobody.lab.skein", "127.0.0.1", b.four).splitlines()
     assert out == [f"{b.four} {b.six}", f"{a.four} {a.six}", "True", "127.0.0.1", b.four,
-                   f"('{b.four}', 7)", str([b.four])], out
+                   f"('{b.four}', 7)", str([b.four]), "b"], out
 
 
 @test("bytes go both ways, each direction is ended by itself, and both ends see the group's addresses")

@@ -33,15 +33,17 @@
 static struct sockaddr_in address;
 static uint64_t cookie;
 
-static int listener_of(int backlog) {
+static int listener_at(uint32_t host, int backlog) {
     socklen_t length = sizeof address;
-    address = (struct sockaddr_in){AF_INET, 0, {htonl(INADDR_LOOPBACK)}, {0}};
+    address = (struct sockaddr_in){AF_INET, 0, {htonl(host)}, {0}};
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (bind(listener, (void *)&address, length) || listen(listener, backlog) || getsockname(listener, (void *)&address, &length)) exit(2);
     length = sizeof cookie;
     if (getsockopt(listener, SOL_SOCKET, SO_COOKIE, &cookie, &length)) exit(2);
     return listener;
 }
+
+static int listener_of(int backlog) { return listener_at(INADDR_LOOPBACK, backlog); }
 
 /* The victim's descriptor of a connection whose other end is the peer's. */
 static int connection(struct peer *peer) {
@@ -280,6 +282,47 @@ static int own_shutdown_wakes_a_reader(void) {
     return 1;
 }
 
+/* Connects in a process of that user, as a client at one address of a group that has dialled another one. */
+static void come_from(uid_t user, uint32_t client, uint32_t dialled) {
+    pid_t child = fork();
+    if (child == 0) {
+        if (user && setuid(user)) _exit(2);
+        struct peer peer = make_pool();
+        _exit(say_hello_from(&peer, cookie, ntohs(address.sin_port), client, dialled) != 0);
+    }
+    waitpid(child, NULL, 0);
+}
+
+static int only_the_agent_speaks_for_others(void) {
+    int listener = listener_at(INADDR_ANY, 16);
+    struct sockaddr_in peer;
+    socklen_t length = sizeof peer;
+    uint32_t other = inet_addr("198.18.0.9"), here = inet_addr("198.18.0.3");
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+    come_from(0, other, here);
+    int fd = accept(listener, (void *)&peer, &length);
+    CHECK(fd >= 0 && peer.sin_addr.s_addr == other);
+    CHECK(getsockname(fd, (void *)&peer, &length) == 0 && peer.sin_addr.s_addr == here);
+    close(fd);
+    come_from(0, htonl(INADDR_LOOPBACK), here);
+    CHECK(accept(listener, NULL, NULL) < 0);
+    come_from(0, other, inet_addr("10.0.0.1"));
+    CHECK(accept(listener, NULL, NULL) < 0);
+    if (geteuid() == 0) {
+        come_from(12345, other, here);
+        CHECK(accept(listener, NULL, NULL) < 0);
+        come_from(12345, here, here);
+        CHECK(accept(listener, NULL, NULL) < 0);
+    }
+    close(listener);
+    listener = listener_at(INADDR_LOOPBACK, 16);
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+    come_from(0, other, here);
+    CHECK(accept(listener, NULL, NULL) < 0);
+    close(listener);
+    return 1;
+}
+
 static const struct {
     const char *sentence;
     int (*holds)(void);
@@ -292,6 +335,7 @@ static const struct {
     {"an accept turns away a number of strangers, and then lets its program have a word", strangers_hold_up_no_accept},
     {"a slot serves one connection, whatever the server says about its release", no_slot_serves_two_connections},
     {"a program's own shutdown wakes its reader though the peer has changed who sleeps", own_shutdown_wakes_a_reader},
+    {"a client is of another host of a group where root or the own user says so, and elsewhere it is none", only_the_agent_speaks_for_others},
 };
 
 /* Each case in a process of its own, so that one that hangs or crashes is one that fails. */

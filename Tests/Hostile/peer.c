@@ -85,14 +85,18 @@ static int send_with_memory(int bell, const void *data, size_t size, int memory)
 }
 
 int say_hello(struct peer *peer, uint64_t cookie, uint16_t port) {
+    return say_hello_from(peer, cookie, port, htonl(INADDR_LOOPBACK), htonl(INADDR_LOOPBACK));
+}
+
+int say_hello_from(struct peer *peer, uint64_t cookie, uint16_t port, uint32_t client, uint32_t dialled) {
     static uint32_t generation;
     struct sockaddr_un address;
     socklen_t length = hidden_name(&address, cookie);
     peer->bell = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (peer->bell < 0) return -1;
     struct hello hello = {.magic = HELLO_MAGIC, .version = VERSION, .slot = peer->slot, .generation = ++generation};
-    hello.dialled = (struct address){.family = AF_INET, .port = port, .high = 0x0100007f};
-    hello.client = (struct address){.family = AF_INET, .port = 40000, .high = 0x0100007f};
+    hello.dialled = (struct address){.family = AF_INET, .port = port, .high = dialled};
+    hello.client = (struct address){.family = AF_INET, .port = 40000, .high = client};
     memset(slot_of(peer), 0, 2 * LINE);
     if (connect(peer->bell, (void *)&address, length) || send_with_memory(peer->bell, &hello, HELLO_SIZE, peer->memory)) {
         close(peer->bell);

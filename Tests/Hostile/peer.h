@@ -41,6 +41,8 @@ struct peer make_pool(void);
 void lay_canaries(const struct peer *peer);
 /* Connects to the hidden listener of that cookie and says a good hello; 0 when that went well. */
 int say_hello(struct peer *peer, uint64_t cookie, uint16_t port);
+/* The same where it dialled one address from another, in network byte order. */
+int say_hello_from(struct peer *peer, uint64_t cookie, uint16_t port, uint32_t client, uint32_t dialled);
 /* Makes a hidden listener for a TCP listener of that cookie. */
 int hidden_listener(uint64_t cookie);
 /* Waits for a client on the hidden listener and takes its pool; 0 when one came. */

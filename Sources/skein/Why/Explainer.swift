@@ -74,7 +74,9 @@ struct Explainer {
         }
         let peer = socket.peer?.text ?? "nobody"
         if let reason = recordedReason(socket, observed) {
-            return "\(socket.local.text) to \(peer) is on TCP, because \(reason)"
+            // TCP goes nowhere either then.
+            let standing = socket.record.reason == Reason.noAgent.rawValue ? "is not connected" : "is on TCP"
+            return "\(socket.local.text) to \(peer) \(standing), because \(reason)"
         }
         let other = (Array(others.values) + own.values).first {
             $0.record.place == record.place && $0.record.role != record.role
