@@ -81,7 +81,9 @@ int STPaccept(int socket, struct sockaddr *address, socklen_t *length);
  * but a TCP server that runs under skein does, it connects to that one.
  * A non-blocking socket: EINPROGRESS, and writable once accepted (SO_ERROR says how it went); EAGAIN
  * when the queue is full. ECONNREFUSED: nobody listens, or the server closed before accepting.
- * EADDRNOTAVAIL: port 0. EHOSTUNREACH: another group or host, and no agent that knows it. EISCONN,
+ * EADDRNOTAVAIL: port 0. EHOSTUNREACH: another group or host, and no agent that knows it. ENETUNREACH,
+ * ENETDOWN: the agent is gone, or is no member just now. To another host of the agent's group it returns
+ * when that host's agent has connected to the server, which accepts later. EISCONN,
  * EALREADY, EINTR, EAFNOSUPPORT, EINVAL, ENOMEM, EMFILE. EINPROGRESS also where SO_SNDTIMEO passed. */
 int STPconnect(int socket, const struct sockaddr *address, socklen_t length);
 
@@ -106,7 +108,8 @@ int STPclose(int socket);
  * is gone. ENOTCONN, EINVAL. */
 int STPshutdown(int socket, int how);
 
-/* The STP address of a host: its name, or "localhost" or "" for this one. EHOSTUNREACH: another host. */
+/* The STP address of a host: its name, or "localhost" or "" for this one. EHOSTUNREACH: a host that the
+ * agent doesn't know. */
 int STPgethostbyname(const char *name, struct sockaddr *address, socklen_t *length);
 
 /* The address of this socket; one without gets a free port. */

@@ -35,7 +35,7 @@ public struct Address: Sendable, Hashable {
     }
 
     /// The address of a host, with port 0 (STPgethostbyname): its name, or "localhost" or "" for this one.
-    /// `EHOSTUNREACH`: another host.
+    /// `EHOSTUNREACH`: a host that the agent doesn't know.
     public static func name(of host: String) throws(SocketError) -> Address {
         try unsafe read("STPgethostbyname") { address, length in
             unsafe host.withCString { unsafe STPgethostbyname($0, address, length) }

@@ -37,24 +37,29 @@ final class GroupSockets {
 
     deinit { close(descriptor) }
 
-    /// The next client; nil where there is none, or no room for it.
-    func accept() -> Client? {
-        while true {
-            let accepted = STPaccept(descriptor, nil, nil)
-            if accepted >= 0 {
-                _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
-                _ = fcntl(accepted, F_SETFL, O_NONBLOCK)
-                guard let dialled = unsafe GroupSockets.address(of: accepted, getsockname),
-                    let own = unsafe GroupSockets.address(of: accepted, getpeername)
-                else {
-                    close(accepted)
-                    continue
-                }
-                return Client(
-                    descriptor: accepted, host: dialled.groupHost, port: dialled.port, clientPort: own.port)
-            }
-            if errno != EINTR && errno != ECONNABORTED { return nil }
+    /// What came of looking for the next client.
+    enum Arrival {
+        case client(Client)
+        /// Somebody who was none.
+        case stranger
+        /// There is none, or no room for it.
+        case nobody
+    }
+
+    /// The next client.
+    func accept() -> Arrival {
+        let accepted = STPaccept(descriptor, nil, nil)
+        guard accepted >= 0 else { return errno == EINTR || errno == ECONNABORTED ? .stranger : .nobody }
+        _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
+        _ = fcntl(accepted, F_SETFL, O_NONBLOCK)
+        guard let dialled = unsafe GroupSockets.address(of: accepted, getsockname),
+            let own = unsafe GroupSockets.address(of: accepted, getpeername)
+        else {
+            close(accepted)
+            return .stranger
         }
+        return .client(
+            Client(descriptor: accepted, host: dialled.groupHost, port: dialled.port, clientPort: own.port))
     }
 
     /// Connects to the server of this host on that port, for a client of another host. A descriptor, or minus the errno.

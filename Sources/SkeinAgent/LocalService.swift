@@ -21,6 +21,8 @@ final class LocalService {
     static let firstNumber: UInt64 = 16
     /// Bytes that one connection moves before others have their turn.
     private static let turn = 256 << 10
+    /// Clients that are looked at before others have their turn: who is none may come again and again.
+    private static let clientsAtOnce = 64
 
     private let socket: ControlSocket
     /// Programs' sockets; nil where the agent can't have any.
@@ -113,10 +115,17 @@ final class LocalService {
     }
 
     private func acceptClients(_ group: inout GroupHost) {
-        while let client = sockets?.accept() {
-            let connection = keep { SocketConnection($0, client.descriptor, isAnswered: false) }
-            connect(connection, client, &group)
+        guard let sockets else { return }
+        for _ in 0..<LocalService.clientsAtOnce {
+            switch sockets.accept() {
+            case .client(let client):
+                let connection = keep { SocketConnection($0, client.descriptor, isAnswered: false) }
+                connect(connection, client, &group)
+            case .stranger: continue
+            case .nobody: return
+            }
         }
+        mayAccept = true
     }
 
     /// A new connection, under a number of its own.

@@ -43,6 +43,8 @@ extension Span<UInt8> {
         return true
     }
 
+    func isEqual(to other: Span<UInt8>) -> Bool { count == other.count && begins(with: other) }
+
     /// The same where small letters and capitals are one.
     func isEqualIgnoringCase(_ other: Span<UInt8>) -> Bool {
         guard count == other.count else { return false }

@@ -78,16 +78,36 @@ package struct Address {
         return address
     }
 
-    package init(stpPort: UInt16) {
+    /// The STP address of a port of the host with that number in the group, or of this one.
+    package init(stpPort: UInt16, host: Int? = nil) {
         family = Address.stpFamily
         port = stpPort
+        high = host.map { UInt64($0 + 1) } ?? 0
     }
 
-    /// `struct sockaddr_stp`: family, group, host, port. Every STP address met so far is of this host.
+    /// The number of the other host that an STP address is of; nil for this one.
+    package var stpHost: Int? { 1...UInt64(Address.groupHosts) ~= high && low == 0 ? Int(high) - 1 : nil }
+
+    /// `struct sockaddr_stp`: family, group, host, port. A host whose name is too long or not known any more is shown by its
+    /// number.
     private func storeSTP(_ pointer: UnsafeMutableRawPointer, _ length: UnsafeMutablePointer<UInt32>) {
         var whole = InlineArray<52, UInt8>(repeating: 0)
-        for index in 0..<16 { whole[2 + index] = unsafe process.group[index] }
-        for index in 0..<32 { whole[18 + index] = unsafe process.host[index] }
+        if let host = stpHost {
+            var names = (group: FixedText<16>(), host: FixedText<32>())
+            if let file = GroupFile() {
+                file.withGroup { names.group.append($0) }
+                file.withName(of: host) { names.host.append($0) }
+            }
+            if names.host.count == 0 || names.host.isCut {
+                names.host = FixedText("#")
+                names.host.append(decimal: UInt64(host))
+            }
+            names.group.withBytes { for index in $0.indices { whole[2 + index] = $0[index] } }
+            names.host.withBytes { for index in $0.indices { whole[18 + index] = $0[index] } }
+        } else {
+            for index in 0..<16 { whole[2 + index] = unsafe process.group[index] }
+            for index in 0..<32 { whole[18 + index] = unsafe process.host[index] }
+        }
         let size = unsafe min(Address.stpSize, Int(length.pointee))
         unsafe withUnsafeMutableBytes(of: &whole) { bytes in
             unsafe bytes.storeBytes(of: family, as: UInt16.self)

@@ -84,35 +84,47 @@ package struct GroupFile {
         host = own
     }
 
+    /// The name of the group.
+    package func withGroup(_ body: (Span<UInt8>) -> Void) {
+        withBytes { GroupFile.eachLine(of: $0) { key, value in if key.isEqual(to: "group") { body(value) } } }
+    }
+
+    /// The name of the host with that number, if it lives.
+    package func withName(of number: Int, _ body: (Span<UInt8>) -> Void) {
+        eachHost { if $0 == number { body($1) } }
+    }
+
+    private func eachHost(_ body: (Int, Span<UInt8>) -> Void) {
+        withBytes {
+            GroupFile.eachLine(of: $0) { key, value in
+                guard key.isEqual(to: "host"), let blank = value.index(of: ASCII.space),
+                    let number = GroupFile.number(value.extracting(0..<blank))
+                else { return }
+                body(number, value.extracting(blank + 1..<value.count))
+            }
+        }
+    }
+
     /// The number of the host with that name, in small or capital letters.
     package func number(of name: Span<UInt8>) -> Int? {
-        withBytes { bytes in
-            var found: Int?
-            GroupFile.eachLine(of: bytes) { key, value in
-                guard key.isEqual(to: "host"), let blank = value.index(of: ASCII.space) else { return }
-                let number = GroupFile.number(value.extracting(0..<blank))
-                if value.extracting(blank + 1..<value.count).isEqualIgnoringCase(name) { found = number }
-            }
-            return found
-        }
+        var found: Int?
+        eachHost { if $1.isEqualIgnoringCase(name) { found = $0 } }
+        return found
     }
 
     /// The name without the group behind it, where it ends so: `HOST.GROUP.skein`. nil where it doesn't.
     package func hostPart(of name: Span<UInt8>) -> Range<Int>? {
-        withBytes { bytes in
-            var part: Range<Int>?
-            GroupFile.eachLine(of: bytes) { key, value in
-                guard key.isEqual(to: "group") else { return }
-                let domain: StaticString = ".skein"
-                let rest = name.count - value.count - 1 - domain.utf8CodeUnitCount
-                guard rest > 0, name[rest] == ASCII.dot,
-                    name.extracting(rest + 1..<rest + 1 + value.count).isEqualIgnoringCase(value),
-                    name.extracting(rest + 1 + value.count..<name.count).isEqualIgnoringCase(domain)
-                else { return }
-                part = 0..<rest
-            }
-            return part
+        var part: Range<Int>?
+        withGroup { group in
+            let domain: StaticString = ".skein"
+            let rest = name.count - group.count - 1 - domain.utf8CodeUnitCount
+            guard rest > 0, name[rest] == ASCII.dot,
+                name.extracting(rest + 1..<rest + 1 + group.count).isEqualIgnoringCase(group),
+                name.extracting(rest + 1 + group.count..<name.count).isEqualIgnoringCase(domain)
+            else { return }
+            part = 0..<rest
         }
+        return part
     }
 
     private func withBytes<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
@@ -165,12 +177,14 @@ package func mayBeAgent(_ user: UInt32) -> Bool {
     unsafe user == 0 || isSameUser(user, process.effectiveUser) || isSameUser(user, process.folderOwner)
 }
 
+/// Whether who runs as that user may bring clients of other hosts to this process.
+func mayBringClients(_ user: UInt32) -> Bool { unsafe user == 0 || isSameUser(user, process.effectiveUser) }
+
 /// Whether a client of that user may say that it has dialled an address of a group from another one: the agent may, and
 /// whoever has dialled this host from itself.
 func mayHaveDialledInGroup(_ dialled: Address, _ client: Address, user: UInt32) -> Bool {
     guard let host = dialled.groupHost, client.isOfGroup, client.family == dialled.family else { return false }
-    if unsafe user == 0 || isSameUser(user, process.effectiveUser) { return true }
-    return client.sameHost(as: dialled) && GroupFile()?.host == host
+    return mayBringClients(user) || client.sameHost(as: dialled) && GroupFile()?.host == host
 }
 
 /// Makes the connecting end of a connection that the agent carries to another host, as `connectEnd` does. The other host's
@@ -189,23 +203,33 @@ package func connectEndToAgent(
 }
 
 /// Makes the connecting end by which the agent brings a client of another host to the listener that `dialled`, this host's
-/// address in the group, reaches: one that is bound to all addresses, of this user or with an agent of root's.
+/// address in the group, reaches: one that is bound to all addresses, or an STP listener; of this user or with an agent of
+/// root's.
 package func connectEndForOther(
-    to dialled: Address, from client: Address
+    to dialled: Address, from: Address
 ) -> (
     endpoint: Endpoint?, descriptor: Int32, reason: Reason
 ) {
+    func isBelieved(_ user: UInt32) -> Bool {
+        unsafe process.effectiveUser == 0 || isSameUser(user, process.effectiveUser)
+    }
     for _ in 0..<2 {
-        guard let listener = findListener(dialled) else { return (nil, -1, .noListener) }
-        let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, client, -1) { peer in
-            let isBelieved = unsafe process.effectiveUser == 0 || isSameUser(peer.user, process.effectiveUser)
-            return isBelieved && mayServe(listener, user: peer.user) ? listener.cookie : nil
+        guard let listener = findListener(dialled) else { break }
+        let made = connectEnd(HiddenName(cookie: listener.cookie), dialled, from, -1) { peer in
+            isBelieved(peer.user) && mayServe(listener, user: peer.user) ? listener.cookie : nil
         }
-        made.endpoint?.setAddresses(local: dialled, peer: client)
+        made.endpoint?.setAddresses(local: dialled, peer: from)
         // What was remembered of the listener may be out of date.
         guard made.reason == .notUnderSkein && forgetListener(dialled) else { return made }
     }
-    return (nil, -1, .notUnderSkein)
+    let name = unsafe HiddenName(device: process.folderDevice, inode: process.folderInode, port: dialled.port)
+    let stated = Address(stpPort: from.port, host: from.groupHost)
+    let made = connectEnd(name, Address(stpPort: dialled.port), stated, -1) { peer in
+        isBelieved(peer.user) && mayServeSTP(dialled.port, user: peer.user)
+            ? poolNumber(of: peer, port: dialled.port) : nil
+    }
+    made.endpoint?.setAddresses(local: dialled, peer: from)
+    return made
 }
 
 extension Endpoint {

@@ -303,7 +303,11 @@ package func takeUp(_ memory: Int32, user: UInt32, slot: Int32, generation: UInt
 /// A client says itself whom it dialled and from where: believed only as far as TCP would allow it. nil where no
 /// descriptor is free to ask the kernel. Hosts of a group are spoken for by their agent, which is `user`'s.
 private func addressesAreHonest(_ hello: Hello, bound: Address, of user: UInt32) -> Bool? {
-    if bound.isSTP { return hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP }
+    if bound.isSTP {
+        guard hello.dialled.isSTP && hello.dialled.port == bound.port && hello.client.isSTP else { return false }
+        let isOfThisHost = hello.client.high == 0 && hello.client.low == 0
+        return isOfThisHost || hello.client.stpHost != nil && mayBringClients(user)
+    }
     let dialled = hello.dialled.unmapped()
     let client = hello.client.unmapped()
     // The agent's own listener, which looks at both itself.

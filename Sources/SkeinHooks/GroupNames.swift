@@ -86,7 +86,8 @@ private func short(_ name: UnsafePointer<CChar>?) -> Int? {
     return unsafe withName(name) { GroupFile()?.number(of: $0) }
 }
 
-private func withName<Result>(_ name: UnsafePointer<CChar>, _ body: (Span<UInt8>) -> Result) -> Result {
+/// The bytes of a name that has a NUL behind it.
+func withName<Result>(_ name: UnsafePointer<CChar>, _ body: (Span<UInt8>) -> Result) -> Result {
     let count = unsafe strlen(name)
     return unsafe name.withMemoryRebound(to: UInt8.self, capacity: count) {
         body(unsafe UnsafeBufferPointer(start: $0, count: count).span)

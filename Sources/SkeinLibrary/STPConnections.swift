@@ -17,14 +17,16 @@ private struct Server {
     }
     if unsafe socket.pointee.hidden >= 0 { return fail(EISCONN, .state) }
     guard let name = unsafe STPName(address, length: length) else { return -1 }
-    guard name.isOfThisHost else { return fail(EHOSTUNREACH, .noAgent) }
+    guard name.isOfThisHost || name.others != nil else { return fail(EHOSTUNREACH, .noAgent) }
     guard name.port != 0 else { return fail(EADDRNOTAVAIL, .port) }
     if unsafe socket.pointee.stp.port == 0 {
         let taken = unsafe takePort(socket, 0)
         if taken != 0 { return end(taken) }
     }
     var server: Server? = nil
-    let reached = unsafe reach(descriptor, socket, name.port, &server)
+    let reached =
+        unsafe name.others == nil
+        ? reach(descriptor, socket, name.port, &server) : reachAgent(descriptor, socket, name, &server)
     guard reached == 0, let server else { return reached }
     let greeted = unsafe greet(
         over: descriptor, pool: server.pool, dialled: server.dialled, client: server.client,
@@ -34,7 +36,8 @@ private struct Server {
         unsafe renew(descriptor, socket)
         return greeted.reason == .noMemory ? fail(ENOMEM, .memory) : fail(ECONNREFUSED, .system)
     }
-    unsafe end.setAddresses(local: Address(stpPort: socket.pointee.stp.port), peer: Address(stpPort: name.port))
+    unsafe end.setAddresses(
+        local: Address(stpPort: socket.pointee.stp.port), peer: Address(stpPort: name.port, host: name.others?.host))
     if server.dialled.isSTP { end.set(EndFlag.refusesAfterShutdown) }
     return unsafe becomeConnected(descriptor, socket, end)
 }
@@ -80,6 +83,25 @@ private func reachTCP(
     return true
 }
 
+/// Connects the Unix socket to the agent, which brings it to another host.
+private func reachAgent(
+    _ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>, _ target: STPName, _ server: inout Server?
+) -> Int32 {
+    guard let others = target.others else { return fail(EHOSTUNREACH, .noAgent) }
+    let name = unsafe HiddenName(agentOfDevice: process.folderDevice, inode: process.folderInode)
+    var address = name.address
+    let result = unsafe sk_connect(descriptor, &address, name.length)
+    if result == -Int(EAGAIN) { return fail(EAGAIN, .queue) }
+    guard result == 0, let peer = peerCredentials(descriptor), mayBeAgent(peer.user) else {
+        if result == 0 { unsafe renew(descriptor, socket) }
+        return fail(ENETUNREACH, .noAgent)
+    }
+    server = unsafe Server(
+        pool: poolNumber(of: peer, port: 0), dialled: .ofGroup(host: others.host, six: false, port: target.port),
+        client: .ofGroup(host: others.own, six: false, port: socket.pointee.stp.port))
+    return 0
+}
+
 /// Puts a fresh Unix socket in the place of a spent one.
 private func renew(_ descriptor: Int32, _ socket: UnsafeMutablePointer<StreamSocket>) {
     let flags = sk_fcntl(descriptor, F_GETFL, 0)
@@ -122,11 +144,12 @@ private func becomeConnected(
     if nonBlocking { return fail(EINPROGRESS, .none) }
     let error = end.awaitAcceptance(descriptor, deadline: deadline)
     if error == 0 { return succeed(0) }
-    if error == ECONNREFUSED { _ = end.takeError() }
     // It goes on without us: the next connect that finds it made says so.
-    if error == EAGAIN || error == EINTR { end.set(EndFlag.connecting) }
+    if error == EAGAIN || error == EINTR { end.set(EndFlag.connecting) } else { _ = end.takeError() }
     if error == EAGAIN { return fail(EINPROGRESS, .none) }
-    return fail(error, code(for: error))
+    // Another host's agent has looked, and accepted for nobody.
+    let isRemote = end.peerAddress.stpHost != nil
+    return fail(error, isRemote && error == ECONNREFUSED ? .noListener : code(for: error))
 }
 
 /// The timeouts are the endpoint's from here on; the Unix socket must not keep them too.

@@ -65,6 +65,7 @@ func code(for error: Int32) -> STPCode {
     case EPIPE: .refused
     case ECONNRESET: .peerGone
     case ECONNREFUSED: .notAccepted
+    case EHOSTUNREACH, ENETUNREACH, ENETDOWN: .noAgent
     case ENOTCONN, EISCONN, EALREADY, EINVAL: .state
     case EMFILE where descriptorLimit() < tightLimit: .limit
     case EMFILE, ENFILE: .descriptors

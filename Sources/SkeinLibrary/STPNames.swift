@@ -5,6 +5,8 @@ struct STPName {
     var port: UInt16 = 0
     /// The group and the host are this process's own, or left empty.
     var isOfThisHost = false
+    /// Otherwise, if the agent knows it: the numbers of that host and of this one in the group.
+    var others: (host: Int, own: Int)?
 }
 
 extension STPName {
@@ -48,6 +50,18 @@ extension STPName {
             if byte == 0 { break }
             index += 1
         }
+        if !isOfThisHost { unsafe lookUp(pointer) }
+    }
+
+    /// By the names that the agent tells: an empty group is its group.
+    private mutating func lookUp(_ pointer: UnsafeRawPointer) {
+        guard let file = GroupFile() else { return }
+        var isOfGroup = unsafe pointer.load(fromByteOffset: STPName.groupOffset, as: UInt8.self) == 0
+        let group = unsafe (pointer + STPName.groupOffset).assumingMemoryBound(to: CChar.self)
+        unsafe withName(group) { group in file.withGroup { if $0.isEqual(to: group) { isOfGroup = true } } }
+        let name = unsafe (pointer + STPName.hostOffset).assumingMemoryBound(to: CChar.self)
+        guard isOfGroup, let host = unsafe withName(name, { file.number(of: $0) }) else { return }
+        if host == file.host { isOfThisHost = true } else { others = (host, file.host) }
     }
 }
 
@@ -85,7 +99,12 @@ private func store(
     let own = unsafe withUnsafeBytes(of: &process.host) { bytes in
         unsafe strcmp(name, bytes.baseAddress!.assumingMemoryBound(to: CChar.self)) == 0
     }
-    guard unsafe own || name[0] == 0 || strcmp(name, "localhost") == 0 else { return fail(EHOSTUNREACH, .noAgent) }
+    guard unsafe own || name[0] == 0 || strcmp(name, "localhost") == 0 else {
+        guard let file = GroupFile(), let host = unsafe withName(name, { file.number(of: $0) }) else {
+            return fail(EHOSTUNREACH, .noAgent)
+        }
+        return unsafe store(Address(stpPort: 0, host: host == file.host ? nil : host), address, length)
+    }
     return unsafe store(Address(stpPort: 0), address, length)
 }
 

@@ -13,7 +13,7 @@ from agents import Agent, pair
 from fault_tests import meanwhile
 from filament_tests import shared
 from harness import SKEIN, WATCHDOG_SECONDS, Skip, test
-from running import KILL, TERMINATE, host, until
+from running import KILL, TERMINATE, Running, host, until
 
 # Sends back what comes, and ends when the client has: on a port of its own, whatever it is bound to.
 ECHO = """
@@ -215,6 +215,33 @@ def _(folder):
         assert b.client("print(connect(*sys.argv[1:])[1])", b.four, far.port) == "0\n"
         seen = far.stdout.readline().split()
         assert [seen[0], seen[2]] == [b.four, b.four], seen
+
+
+@test("STP sockets of two hosts: by the names of group and host, from and to programs of TCP as well")
+def _(folder):
+    a, b = members()
+
+    for address in ("lab/b", "b"):
+        with Running(b.agent.folder, "listen", ":0", ready="stderr", prefix=b.inside) as listener:
+            with Running(a.agent.folder, "connect", f"{address}:{listener.port}", prefix=a.inside) as client:
+                client.end_input(b"there")
+                listener.end_input(b"and back")
+                assert client.finish()[0] == b"and back"
+                assert listener.finish()[0] == b"there"
+    with Running(b.agent.folder, "listen", ":0", ready="stderr", prefix=b.inside) as listener:
+        listener.end_input(b"for TCP")
+        assert a.client("""
+one, result = connect(*sys.argv[1:])
+one.shutdown(socket.SHUT_WR)
+print(result, one.recv(100))
+""", b.four, listener.port) == "0 b'for TCP'\n"
+        listener.finish()
+    with b.echo() as echo, Running(a.agent.folder, "connect", f"lab/b:{echo.port}", prefix=a.inside) as client:
+        assert client.finish(input=b"to TCP")[0] == b"to TCP"
+    for address, words in (("lab/b:9", "obody listens"), ("lab/nobody:9", "No agent"), ("other/b:9", "No agent")):
+        with Running(a.agent.folder, "connect", address, prefix=a.inside) as client:
+            said = client.finish(None, b"")[1]
+            assert words in said, (address, said)
 
 
 @test("redis and its client, on different hosts")
