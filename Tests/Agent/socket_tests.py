@@ -238,7 +238,7 @@ print(result, one.recv(100))
         listener.finish()
     with b.echo() as echo, Running(a.agent.folder, "connect", f"lab/b:{echo.port}", prefix=a.inside) as client:
         assert client.finish(input=b"to TCP")[0] == b"to TCP"
-    for address, words in (("lab/b:9", "obody listens"), ("lab/nobody:9", "No agent"), ("other/b:9", "No agent")):
+    for address, words in (("lab/b:9", "obody listens"), ("lab/nobody:9", "no agent"), ("other/b:9", "no agent")):
         with Running(a.agent.folder, "connect", address, prefix=a.inside) as client:
             said = client.finish(None, b"")[1]
             assert words in said, (address, said)
