@@ -75,12 +75,20 @@ package struct GroupFile {
         guard unsafe sk_fstat(Int32(file), &status) == 0, status.st_mode & 0o170000 == 0o100000,
             mayBeAgent(status.st_uid)
         else { return nil }
-        let got = unsafe withUnsafeMutableBytes(of: &content) {
+        var text = InlineArray<8192, UInt8>(repeating: 0)
+        let got = unsafe withUnsafeMutableBytes(of: &text) {
             unsafe sk_read(Int32(file), $0.baseAddress!, GroupFile.size)
         }
-        guard got > 0 && got < GroupFile.size else { return nil }
-        count = got
-        guard let own = withBytes({ GroupFile.ownNumber($0) }) else { return nil }
+        guard got > 0 else { return nil }
+        self.init(text.span.extracting(0..<got))
+    }
+
+    /// What a file with this text says.
+    init?(_ text: Span<UInt8>) {
+        // One that fills the room may go on.
+        guard text.count < GroupFile.size, let own = GroupFile.ownNumber(text) else { return nil }
+        for index in text.indices { content[index] = text[index] }
+        count = text.count
         host = own
     }
 

@@ -29,7 +29,7 @@ private let memories: [Memory] = {
 private let bounds: [Address] = {
     var any = Address.loopback(80)
     any.high = 0
-    return [Address.loopback(80), any, any.mapped(), Address(stpPort: 80)]
+    return [Address.loopback(80), any, any.mapped(), Address(stpPort: 80), Address()]
 }()
 
 @c(LLVMFuzzerTestOneInput) public func test(_ start: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {

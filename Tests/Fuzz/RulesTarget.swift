@@ -1,6 +1,6 @@
 @testable import SkeinCore
 
-// Texts of rules: a file, and the value of each variable.
+// Texts of rules: a file, and the value of each variable. And what the agent's file says of a group.
 
 nonisolated(unsafe) private var rules = RuleSet()
 nonisolated(unsafe) private var origin = Origin.environment
@@ -9,6 +9,10 @@ nonisolated(unsafe) private var origin = Origin.environment
     var input = Input(start, count)
     let choice = input.byte()
     let text = input.rest()
+    if choice == 255 {
+        look(text)
+        return 0
+    }
     // Another origin each time: lists begin anew in the memory that they have.
     origin = origin == .environment ? .userFile : .environment
     var faults = 0
@@ -31,4 +35,16 @@ nonisolated(unsafe) private var origin = Origin.environment
     asked.user = rules
     _ = asked.allows(Address.loopback(6379))
     return 0
+}
+
+private func look(_ text: [UInt8]) {
+    guard let file = GroupFile(text.span) else { return }
+    require(0..<Address.groupHosts ~= file.host, "an own number has an address")
+    require(Address.ofGroup(host: file.host, six: false, port: 1).groupHost == file.host, "which is that of the number")
+    require(Address.ofGroup(host: file.host, six: true, port: 1).groupHost == file.host, "in both families")
+    for number in 0..<70 {
+        file.withName(of: number) { name in require(file.number(of: name) != nil, "who has a name is found by it") }
+    }
+    let name: [UInt8] = Array("b.lab.skein".utf8)
+    if let part = file.hostPart(of: name.span) { require(part.upperBound == 1, "the group is what follows the host") }
 }

@@ -74,6 +74,7 @@ def seeds(target):
     address = struct.pack("<HHIQQI", 2, 80, 0, 0x0100007F, 0, 0)
     client = struct.pack("<HHIQQI", 2, 40000, 0, 0x0100007F, 0, 0)
     hello = struct.pack("<IIiI", 0x4E494B53, 1, 0, 1) + address + bytes(4) + client
+    afar = hello.replace(struct.pack("<Q", 0x0100007F), struct.pack("<Q", 0x020012C6))
     number = struct.pack("<Q", 5000)
     message = lambda kind, body: b"SK\x01" + bytes([kind]) + struct.pack("<I", len(body)) + body
     option = lambda kind, body: b"IHAVEOPT" + struct.pack(">II", kind, len(body)) + body
@@ -91,11 +92,12 @@ def seeds(target):
                     option(11, b"") + option(6, named + bytes(2)), b"\2\0\0\0\3" + option(1, b"disk")],
         "Requests": [b"\4" + bounds + b"\x10" + requests, b"\5" + bounds + b"\x10" + requests, b"\6" + bounds + b"\x10" + extended],
         "Hello": [b"\0" + hello, b"\0" + hello + (b"\0" + number + b"\x00\xff") * 8 + (b"\x06" + number + b"\x08\0") * 2,
-                  b"\x10" + hello + b"\x02" + number + b"\x04\xff"],
+                  b"\x10" + hello + b"\x02" + number + b"\x04\xff", b"\x40" + afar, b"\x10" + afar],
         "Medium": [b"\0\0" + bytes(40), b"\0\1" + bytes(120 + 24), b"\0\2" + bytes(216),
                    b"\1" + bytes(3000), b"\1" + bytes(60) + b"\3\0\1" * 300],
         "Rules": [b"\0only = 80, 8000-8010, [::1]:80, 10.0.0.0/8\n[program redis*]\nspin = off # no\n\n", b"\x03none",
-                  b"\x01any, 1.2.3.4:70000, ::ffff:1.2.3.4", b"\x05yes"],
+                  b"\x01any, 1.2.3.4:70000, ::ffff:1.2.3.4", b"\x05yes",
+                  b"\xffskein group 1\ngroup lab\nrange 198.18.0.0/15 fd53:6b65:696e::/48\nnumber 0\nhost 0 a\nhost 1 b\n"],
         "Table": [b"\1" + bytes(4096) + struct.pack("<QQIIIIIIIII", 0, 0, 1, 3, 1, 4, 1, 0, 2, 80, 0) + bytes(1000),
                   bytes(9000)],
         "Totals": [bytes(28), bytes(28 + 256)],
