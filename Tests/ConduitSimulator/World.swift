@@ -44,7 +44,7 @@ struct World: ~Copyable {
         limits.backlog = random.once(in: 4) ? 1 + random.below(4) : 1024
         limits.receivePool = random.below(1 << (1 + random.below(21)))
         limits.sendPool = random.below(1 << (1 + random.below(21)))
-        limits.sendQueue = 1024 + random.below(256 * 1024)
+        limits.sendQueue = 1024 + random.below(1024 * 1024)
         return limits
     }
 
