@@ -114,7 +114,9 @@ private typealias Open = @convention(c) (UnsafePointer<CChar>?, UnsafePointer<CC
 private typealias Close = @convention(c) (OpaquePointer?) -> Int32
 
 @c(popen) public func hookPopen(_ command: UnsafePointer<CChar>?, _ mode: UnsafePointer<CChar>?) -> OpaquePointer? {
-    if let command = unsafe command, let mode = unsafe mode, leavesSomething(), let way = unsafe PipeMode(mode) {
+    if let command = unsafe command, let mode = unsafe mode, let way = unsafe PipeMode(mode),
+        leavesSomething() || nextStream(after: -1) != nil
+    {
         return unsafe openShell(command, way)
     }
     let file = unsafe unsafeBitCast(sk_next_symbol("popen"), to: Open.self)(command, mode)
@@ -162,12 +164,13 @@ private func openShell(_ command: UnsafePointer<CChar>, _ mode: PipeMode) -> Opa
         _ = sk_close(own)
         return unsafe fail(ENOMEM)
     }
-    if !mode.closesOnExec { _ = sk_fcntl(own, F_SETFD, 0) }
     _ = unsafe forget(file)
     withProcessLock {
         let stream = unsafe ShellStream(file: file, descriptor: own, child: child, next: firstStream)
         if let link = unsafe cells.take(stream) { unsafe firstStream = unsafe link }
     }
+    // Listed by now: a shell that another thread starts closes it.
+    if !mode.closesOnExec { _ = sk_fcntl(own, F_SETFD, 0) }
     return unsafe file
 }
 
@@ -176,20 +179,28 @@ private func startShell(_ command: UnsafePointer<CChar>, reading: Bool, _ end: I
     var actions = unsafe posix_spawn_file_actions_t()
     guard unsafe posix_spawn_file_actions_init(&actions) == 0 else { return -ENOMEM }
     defer { unsafe _ = posix_spawn_file_actions_destroy(&actions) }
-    // The list of actions calls malloc, which nothing under the lock may.
-    var others = InlineArray<64, Int32>(repeating: -1)
-    var count = 0
-    withProcessLock {
-        var place = unsafe firstStream
-        while let stream = unsafe place, count < 64 {
-            others[count] = unsafe stream.pointee.descriptor
-            count += 1
-            unsafe place = unsafe stream.pointee.next
-        }
+    // The list of actions calls malloc, which nothing under the lock may: one at a time.
+    var other: Int32 = -1
+    while let next = nextStream(after: other) {
+        other = next
+        guard unsafe posix_spawn_file_actions_addclose(&actions, other) == 0 else { return -ENOMEM }
     }
-    for index in 0..<count { unsafe _ = posix_spawn_file_actions_addclose(&actions, others[index]) }
     guard unsafe posix_spawn_file_actions_adddup2(&actions, end, reading ? 0 : 1) == 0 else { return -ENOMEM }
     return unsafe startShell(command, &actions, nil)
+}
+
+/// The next higher number that is a stream's; nil where there is none.
+private func nextStream(after number: Int32) -> Int32? {
+    withProcessLock {
+        var next: Int32? = nil
+        var place = unsafe firstStream
+        while let stream = unsafe place {
+            let descriptor = unsafe stream.pointee.descriptor
+            if descriptor > number && descriptor < next ?? Int32.max { next = descriptor }
+            unsafe place = unsafe stream.pointee.next
+        }
+        return next
+    }
 }
 
 private func fail(_ error: Int32) -> OpaquePointer? {

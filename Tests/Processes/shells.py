@@ -67,6 +67,16 @@ def popen_writes():
     expect(ctypes.get_errno(), 22)
 
 
+@case("each of many popen streams to programs ends when it is closed, with the connection or without it")
+def popen_many():
+    client, server = inherited()
+    files = [opened(b"cat >&2; exit 3", b"w") for _ in range(70)]
+    server.close()
+    files += [opened(b"cat >&2; exit 3", b"w") for _ in range(2)]
+    for file in files:
+        expect(os.waitstatus_to_exitcode(libc.pclose(file)), 3)
+
+
 @case("system gives the status, 127 for what isn't there, and leaves signals as they were")
 def system_status():
     client, server = inherited()
