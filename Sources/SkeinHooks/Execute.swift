@@ -67,11 +67,10 @@ private struct Attempt {
     }
 
     /// Other threads go on with their descriptors until it is certain that the exec doesn't fail. So what it takes is done
-    /// by a thread with copies of them, as the program's own where there is no other or none can be had.
+    /// by a thread with copies of them, as the program's own where there is no other, none can be had, or it would lose locks.
     func run() -> Int32 {
-        if unsafe left.count > 0 && sk_is_single_threaded() == 0 && !process.isConfined, let result = runInOwnThread() {
-            return result
-        }
+        let hasOthers = unsafe left.count > 0 && sk_is_single_threaded() == 0 && !process.isConfined
+        if hasOthers && !holdsRecordLocks(), let result = runInOwnThread() { return result }
         left.exchange()
         let result = start()
         left.exchangeBack()

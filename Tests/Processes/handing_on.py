@@ -1,6 +1,7 @@
 """Connections that a program hands on to others, many at once, while its other threads go on with them."""
 
 import ctypes
+import fcntl
 import os
 import pathlib
 import select
@@ -123,3 +124,42 @@ def executed_by_thread():
             expect(exactly(client, 5), (b"%05d" % number)[::-1])
             expect(client.recv(1), b"")
         expect(os.waitpid(child, 0)[1], 0)
+
+
+@case("record locks stay with a process when one of its threads executes a program on a connection, or tries to")
+def locked():
+    with tempfile.TemporaryFile() as file, tempfile.NamedTemporaryFile() as empty:
+        client, server = pair()
+        child = os.fork()
+        if child == 0:
+            os.dup2(server.fileno(), 0)
+            os.dup2(server.fileno(), 1)
+            os.set_inheritable(file.fileno(), True)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            threading.Thread(target=signal.pause, daemon=True).start()
+            os.chmod(empty.name, 0o755)
+            try:
+                os.execv(empty.name, ["no program"])
+            except OSError:
+                os.write(1, os.read(0, 5))
+                os.execv("/bin/cat", ["cat"])
+            finally:
+                os._exit(1)
+        server.close()
+        for message in (b"tries", b"there"):
+            client.sendall(message)
+            expect(exactly(client, 5), message)
+            expect(is_locked(file), True)
+        client.shutdown(socket.SHUT_WR)
+        expect(client.recv(1), b"")
+        expect(os.waitpid(child, 0)[1], 0)
+        expect(is_locked(file), False)
+
+
+def is_locked(file):
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.lockf(file, fcntl.LOCK_UN)
+    return False
