@@ -96,10 +96,10 @@ build: $(TARGETS) $(MAN) $(COMPLETIONS)
 $(LIB) $(BIN) $(OBJ):
 	@mkdir -p $@
 
-# The hooks that are C: variadic functions.
-VARIADIC := $(OBJ)/exec.o $(OBJ)/clone.o $(OBJ)/print.o
+# The hooks that are C: variadic functions and vfork.
+C_HOOKS := $(addprefix $(OBJ)/,exec.o clone.o print.o vfork.o)
 
-$(VARIADIC): $(OBJ)/%.o: Sources/SkeinHooks/%.c $(SYSTEM) | $(OBJ)
+$(C_HOOKS): $(OBJ)/%.o: Sources/SkeinHooks/%.c $(SYSTEM) | $(OBJ)
 	@$(CLANG) -D_GNU_SOURCE -O2 -fPIC -c $< -o $@
 
 $(OBJ)/thread.o: $(SYSTEM) | $(OBJ)
@@ -120,8 +120,8 @@ $(OBJ)/library.map: $(LIBRARY) scripts/exports.sh | $(OBJ)
 	@scripts/exports.sh $(LIBRARY) > $@
 
 # A library that programs have mapped must not be written to: made beside it, then renamed.
-$(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/preload.map | $(LIB)
-	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(OBJ)/preload.o $(OBJ)/thread.o $(VARIADIC) -o $@.new
+$(LIB)/libskein-preload.so: $(OBJ)/preload.o $(OBJ)/thread.o $(C_HOOKS) $(OBJ)/preload.map | $(LIB)
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(OBJ)/preload.o $(OBJ)/thread.o $(C_HOOKS) -o $@.new
 	@strip --strip-unneeded $@.new
 	@mv $@.new $@
 
@@ -133,14 +133,14 @@ $(CRASH)/preload.o: $(PRELOAD) $(SYSTEM) Makefile
 	@echo 'compile  crash/libskein-preload.so'
 	$(call embedded,SkeinPreload,$(PRELOAD))
 
-$(CRASH)/libskein-preload.so: $(CRASH)/preload.o $(VARIADIC) $(OBJ)/preload.map
+$(CRASH)/libskein-preload.so: $(CRASH)/preload.o $(C_HOOKS) $(OBJ)/preload.map
 	@$(CLANG) -D_GNU_SOURCE -DSKEIN_CRASH_POINTS -O2 -fPIC -c Sources/CSystem/thread.c -o $(CRASH)/thread.o
-	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(CRASH)/preload.o $(CRASH)/thread.o $(VARIADIC) -o $@
+	@$(CLANG) $(LINK) -Wl,--version-script=$(OBJ)/preload.map $(CRASH)/preload.o $(CRASH)/thread.o $(C_HOOKS) -o $@
 
 # The target is the link that a linker looks for; programs load what it leads to.
-$(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) $(OBJ)/library.map | $(LIB)
+$(LIB)/libskein.so: $(OBJ)/library.o $(OBJ)/thread.o $(C_HOOKS) $(OBJ)/library.map | $(LIB)
 	@$(CLANG) $(LINK) -Wl,-soname,libskein.so.0 -Wl,--version-script=$(OBJ)/library.map \
-	    $(OBJ)/library.o $(OBJ)/thread.o $(VARIADIC) -o $@.0.new
+	    $(OBJ)/library.o $(OBJ)/thread.o $(C_HOOKS) -o $@.0.new
 	@strip --strip-unneeded $@.0.new
 	@mv $@.0.new $@.0
 	@ln -sf libskein.so.0 $@

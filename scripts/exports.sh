@@ -4,6 +4,6 @@
 set -eu
 echo "{ global:"
 sed -n 's/.*@c(\([A-Za-z0-9_]*\)).*/    \1;/p' "$@" | sort -u
-# Variadic functions, which are C.
-printf '    %s;\n' execl execlp execle clone syscall dprintf __dprintf_chk
+# Variadic functions and vfork, which are C.
+printf '    %s;\n' execl execlp execle clone syscall dprintf __dprintf_chk vfork __vfork
 echo "  local: *; };"

@@ -10,6 +10,7 @@ __thread uint32_t *sk_held_words[sk_held_at_most];
 __thread struct sk_write *sk_write_word = 0;
 __thread struct sk_sending *sk_sending_word = 0;
 __thread int sk_stp_error_word = 0;
+__thread int sk_lender_word = 0;
 __thread int sk_left_descriptor_word = 0;
 
 long sk_robust_list_offset = 0;

@@ -36,5 +36,3 @@ import CSystem
 ) -> Int32 { unsafe hookSelect(count, read, write, except, timeout) }
 
 @c(__fork) public func hookForkAlias() -> Int32 { hookFork() }
-
-@c(__vfork) public func hookVForkAlias() -> Int32 { hookFork() }

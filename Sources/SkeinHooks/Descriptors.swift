@@ -215,7 +215,7 @@ func listedSocket(_ number: Int) -> UnsafeMutablePointer<StreamSocket>? {
 }
 
 func setEntry(_ descriptor: Int32, _ pointer: UnsafeRawPointer?, _ kind: Kind) {
-    guard descriptor >= 0, Int(descriptor) < descriptorTableSize else { return }
+    guard descriptor >= 0, Int(descriptor) < descriptorTableSize, sk_borrows_memory() == 0 else { return }
     if unsafe descriptorTable == nil {
         guard let memory = unsafe allocate((descriptorTableSize + marks) * 8) else { return }
         unsafe descriptorTable = unsafe memory.bindMemory(to: Atomic<UInt>.self, capacity: descriptorTableSize + marks)

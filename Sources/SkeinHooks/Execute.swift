@@ -123,7 +123,7 @@ private func leaving(_ execution: Execution, _ arguments: Strings?, _ environmen
 
 private func handingOver(_ execution: Execution, _ arguments: Strings?, _ environment: Strings?) -> Int32 {
     // Searching for a program means failing many times: nothing is started for that.
-    guard unsafe descriptorTable != nil, execution.program.canBeExecuted() else {
+    guard unsafe descriptorTable != nil, execution.program.canBeExecuted(), sk_borrows_memory() == 0 else {
         return unsafe execution.run(arguments, environment)
     }
     forgetReplaced()

@@ -13,6 +13,7 @@ func watchForks() {
             sk_register_robust_list()
             afterForkInChild()
         })
+    sk_watch_vforks { mayLendMemory() ? 1 : 0 }
 }
 
 /// The process lock's generation while a fork holds it; nil where there was nothing to guard.
@@ -45,6 +46,7 @@ private func afterForkInParent() {
 }
 
 private func afterForkInChild() {
+    sk_return_memory()
     resetProcessLock()
     identifyProcess()
     forgetDeparted()
@@ -82,8 +84,12 @@ private func afterQuietFork(inParentOf child: Int32) {
     afterForkInParent()
 }
 
-/// A child of vfork would edit its parent's tables; an ordinary child edits its own.
-@c(vfork) public func hookVFork() -> Int32 { hookFork() }
+/// Whether a child of vfork, which runs in this process's memory, has nothing of ours that its calls could edit there. Else
+/// an ordinary child edits its own.
+private func mayLendMemory() -> Bool {
+    for number in 0..<Int32(programEnd) where listed(number) != 0 && kind(listed(number)) != .hidden { return false }
+    return true
+}
 
 private func shareEnds(_ one: UInt32) {
     eachEnd { end in

@@ -4,10 +4,13 @@ import Synchronization
 // What descriptors live through: close, dup, fcntl, ioctl. The numbers are the kernel's own; here
 // only the table beside them is kept true.
 
+/// Whether there is none, or it is that of another process, which waits in vfork for this one.
+private var hasNoTable: Bool { unsafe descriptorTable == nil || sk_borrows_memory() != 0 }
+
 // MARK: close
 
 @c(close) public func hookClose(_ descriptor: Int32) -> Int32 {
-    if entry(descriptor) == 0 { return real.close!(descriptor) }
+    if entry(descriptor) == 0 || sk_borrows_memory() != 0 { return real.close!(descriptor) }
     if kind(entry(descriptor)) == .hidden { return Int32(finish(-Int(EBADF))) }
     return Int32(finish(closeOurs(descriptor)))
 }
@@ -124,7 +127,7 @@ func closeHolder(_ holder: Int32) {
 }
 
 @c(closefrom) public func hookCloseFrom(_ first: Int32) {
-    if unsafe descriptorTable == nil {
+    if hasNoTable {
         real.closeFrom?(first)
         return
     }
@@ -132,7 +135,7 @@ func closeHolder(_ holder: Int32) {
 }
 
 @c(close_range) public func hookCloseRange(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int32 {
-    if unsafe descriptorTable == nil {
+    if hasNoTable {
         return real.closeRange?(first, last, flags) ?? Int32(finish(sk_close_range(first, last, flags)))
     }
     let known: Int32 = 2 /* CLOSE_RANGE_UNSHARE */ | 4 /* CLOSE_RANGE_CLOEXEC */
@@ -175,12 +178,12 @@ private func closeOthers(_ first: UInt32, _ last: UInt32, _ flags: Int32) -> Int
 }
 
 @c(dup2) public func hookDup2(_ descriptor: Int32, _ target: Int32) -> Int32 {
-    if unsafe descriptor == target || descriptorTable == nil { return real.dup2!(descriptor, target) }
+    if descriptor == target || hasNoTable { return real.dup2!(descriptor, target) }
     return replace(descriptor, target) { real.dup2!(descriptor, target) }
 }
 
 @c(dup3) public func hookDup3(_ descriptor: Int32, _ target: Int32, _ flags: Int32) -> Int32 {
-    if unsafe descriptor == target || descriptorTable == nil { return real.dup3!(descriptor, target, flags) }
+    if descriptor == target || hasNoTable { return real.dup3!(descriptor, target, flags) }
     return replace(descriptor, target) { real.dup3!(descriptor, target, flags) }
 }
 
@@ -253,7 +256,7 @@ private func adopt(_ copy: Int32) {
 /// Call under the lock of numbers.
 private func note(_ descriptor: Int32, _ copy: Int32) {
     let word = listed(descriptor)
-    guard word != 0 else { return }
+    guard word != 0, !hasNoTable else { return }
     let pointer = unsafe UnsafeMutableRawPointer(bitPattern: word & ~Kind.bits)
     switch kind(word) {
     case .endpoint: unsafe UnsafeMutablePointer<LocalState>(bitPattern: word & ~Kind.bits)!.pointee.descriptors += 1

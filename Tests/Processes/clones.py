@@ -5,8 +5,10 @@ import errno
 import os
 import signal
 import socket
+import subprocess
+import tempfile
 
-from cases import WATCHDOG, case, expect
+from cases import WATCHDOG, built, case, expect
 
 libc = ctypes.CDLL(None, use_errno=True)
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
@@ -98,3 +100,10 @@ def refused():
     end.close()
     expect(exactly(client, 4), b"last")
     expect(client.recv(1), b"")
+
+
+@case("a child of vfork has its parent's memory while that has no socket, and spoils nothing of ours there")
+def lent_memory():
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run([built(folder, "vfork")], capture_output=True, text=True, timeout=WATCHDOG)
+    expect((ran.returncode, ran.stdout, ran.stderr), (0, "lent kept lent in memory\n", ""))

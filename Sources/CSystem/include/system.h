@@ -465,6 +465,18 @@ static inline int sk_move_on(uint64_t *word, uint64_t from, uint64_t to) {
 #endif
 }
 
+/// The number of the process whose thread has lent its memory to a child by vfork, and waits for it; it may have gone on since.
+extern __thread int sk_lender_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline void sk_lend_memory(void) { sk_lender_word = (int)sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+static inline void sk_return_memory(void) { sk_lender_word = 0; }
+/// Whether this process is such a child.
+static inline int sk_borrows_memory(void) {
+    if (__builtin_expect(sk_lender_word == 0, 1)) return 0;
+    if (sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0) != sk_lender_word) return 1;
+    sk_lender_word = 0;
+    return 0;
+}
+
 /// What STPerror reports of this thread's last STP call.
 extern __thread int sk_stp_error_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
 static inline int sk_stp_error(void) { return sk_stp_error_word; }
@@ -776,6 +788,8 @@ static inline void sk_at_fork(void (*before)(void), void (*in_parent)(void), voi
 /* And these around every other making of a process (clone.c); `in_parent` gets its result. */
 /* `filter` is told of each filter that seccomp(2) enters before the kernel is; NULL for the strict mode. */
 void sk_watch_filters(void (*filter)(const void *program));
+/* Asked at each vfork whether a child may have this process's memory; else it is fork (vfork.c). */
+void sk_watch_vforks(int (*may_lend)(void));
 void sk_watch_clones(void (*before)(void), void (*in_parent)(int child), void (*in_child)(void));
 
 static inline void *sk_next_symbol(const char *name) { return dlsym(RTLD_NEXT, name); }
