@@ -11,6 +11,7 @@ __thread struct sk_write *sk_write_word = 0;
 __thread struct sk_sending *sk_sending_word = 0;
 __thread int sk_stp_error_word = 0;
 __thread int sk_lender_word = 0;
+__thread struct sk_acceptance sk_acceptance_word = {-1, -1, 0};
 __thread int sk_left_descriptor_word = 0;
 
 long sk_robust_list_offset = 0;

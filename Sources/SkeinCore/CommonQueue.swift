@@ -81,6 +81,8 @@ private func putBack(_ client: Int32, to hidden: Int32, since: UInt32, through m
         connected = unsafe sk_connect(made, &name, length)
     }
     guard connected == 0 else { return false }
+    // From here on it may be another's.
+    sk_forget_acceptance()
     var hello = Hello()
     hello.magic = Hello.forwarded
     hello.generation = since

@@ -208,7 +208,8 @@ package enum Greeting {
     case forwarded(Int32, since: UInt32)
 }
 
-/// Reads the first packet, and the descriptors with it. It stays in the queue until there is room for all of it.
+/// Reads the first packet, and the descriptors with it. That of an end stays in the queue until `forgetHello`, any
+/// other until there is room for all of it.
 func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
     var hello = Hello()
     var passed: (memory: Int32, other: Int32) = (-1, -1)
@@ -225,10 +226,24 @@ func readHello(_ descriptor: Int32, hidden: Int32, bound: Address) -> Greeting {
     if received == -Int(EAGAIN) { return .again(since: 0) }
     if received > 0 && count < 0 { return .full }
     let greeting = understand(hello, received, &passed, from: descriptor, hidden: hidden, bound: bound)
-    if case .full = greeting { return .full }
+    switch greeting {
+    case .full, .endpoint: break
+    default: forgetHello(descriptor)
+    }
+    return greeting
+}
+
+/// Takes a packet that has been read out of the queue.
+package func forgetHello(_ descriptor: Int32) {
     var none: UInt8 = 0
     _ = unsafe sk_recvfrom(descriptor, &none, 1, Int32(truncatingIfNeeded: Flag.dontWait))
-    return greeting
+}
+
+/// Whether the hello of a client that has been taken out of the queue is there still, or may yet come.
+package func awaitsAcceptance(_ descriptor: Int32, ends: Bool) -> Bool {
+    var none: UInt8 = 0
+    let count = unsafe sk_recvfrom(descriptor, &none, 1, Int32(truncatingIfNeeded: Flag.dontWait | Flag.peek))
+    return count > 0 || (count == -Int(EAGAIN) && !ends)
 }
 
 private func understand(

@@ -126,6 +126,9 @@ private func acceptFromMemory(
     _ length: UnsafeMutablePointer<UInt32>?, _ flags: Int32
 ) -> Int {
     let hidden = unsafe socket.pointee.hidden
+    // Of a thread that is in a signal handler.
+    let outer = sk_acceptance()
+    defer { sk_set_acceptance(outer) }
     defer { if unsafe process.spares.wantCare { withProcessLock { unsafe process.spares.careFor() } } }
     var late = 0
     for _ in 0..<strangersAtOnce {
@@ -133,7 +136,10 @@ private func acceptFromMemory(
         let accepted = arrive {
             // A client that has been accepted must be served, or be put back.
             let isReady = withProcessLock { unsafe process.spares.keep(lending: true) && process.blocks.prepare() }
-            return isReady ? sk_accept4(hidden, nil, nil, flags) : -Int(EMFILE)
+            guard isReady else { return -Int(EMFILE) }
+            let accepted = sk_accept4(hidden, nil, nil, flags)
+            if accepted >= 0 { sk_begin_acceptance(Int32(accepted), hidden) }
+            return accepted
         } look: {
             greeting = unsafe acceptEnd($0, hidden: hidden, bound: socket.pointee.bound4or6)
         }
@@ -147,6 +153,7 @@ private func acceptFromMemory(
             return unsafe finishAccept(end, descriptor, socket, address, length, flags)
         }
         if case .again = greeting { late += 1 }
+        sk_forget_acceptance()
         _ = sk_close(descriptor)
         clearArrival(descriptor)
         // Which addresses are this host's can't be asked here.
@@ -248,6 +255,11 @@ private func finishAccept(
 ) -> Int {
     unsafe takeOptions(end, from: socket)
     if flags & Flag.nonBlock != 0 { end.set(EndFlag.nonBlocking) }
+    // The last call but the bell: a handler that ends the process before leaves the client to others. Not after the entry,
+    // which other threads may use at once: they would take the hello for bytes of a stranger's. So would the bell to a
+    // client that is gone.
+    sk_end_acceptance()
+    forgetHello(descriptor)
     if unsafe socket.pointee.stp.settings & EndSetting.answersLater == 0 { end.announceAcceptance(descriptor) }
     installEndpoint(end, descriptor)
     if unsafe process.pools.isShort && !socket.pointee.isSTP {
@@ -256,6 +268,14 @@ private func finishAccept(
     }
     unsafe end.peerAddress.store(address, length)
     return Int(descriptor)
+}
+
+/// This thread, in a signal handler, ends the process in the midst of its own accept. Over TCP that is a moment, here it would
+/// be many calls: the client goes back into the common queue, for whoever else accepts from it.
+func giveBackAcceptance() {
+    let acceptance = sk_acceptance()
+    guard acceptance.client >= 0, awaitsAcceptance(acceptance.client, ends: acceptance.ends != 0) else { return }
+    _ = putBack(acceptance.client, to: acceptance.hidden, since: 0)
 }
 
 /// Sleeps until either queue may have a connection; 0, or the errno.

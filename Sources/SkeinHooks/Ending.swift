@@ -10,6 +10,7 @@ private func writeTotalsBeforeEnd() {
     guard unsafe process.table.owner != 0, unsafe !process.isConfined, unsafe sk_getpid() == process.table.owner else {
         return
     }
+    giveBackAcceptance()
     unsafe process.table.countOpenConnections()
     unsafe process.table.settleNow(ending: true)
     leaveEnds()

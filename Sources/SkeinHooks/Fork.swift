@@ -47,6 +47,7 @@ private func afterForkInParent() {
 
 private func afterForkInChild() {
     sk_return_memory()
+    sk_forget_acceptance()
     resetProcessLock()
     identifyProcess()
     forgetDeparted()

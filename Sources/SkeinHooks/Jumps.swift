@@ -29,6 +29,7 @@ typealias Jump = @convention(c) (UnsafeMutableRawPointer?, Int32) -> Void
 private func giveUpLocks() {
     if unsafe descriptorTable == nil { return }
     abandonArrival()
+    sk_forget_acceptance()
     Lock.abandonHeld()
     sk_forget_writes()
 }

@@ -477,6 +477,37 @@ static inline int sk_borrows_memory(void) {
     return 0;
 }
 
+/// The client that this thread is just accepting: its number, the hidden listener, and whether its hello is being taken out of
+/// the queue. A signal handler that ends the process finds it here.
+struct sk_acceptance {
+    int client;
+    int hidden;
+    int ends;
+};
+extern __thread struct sk_acceptance sk_acceptance_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
+static inline struct sk_acceptance sk_acceptance(void) { return sk_acceptance_word; }
+static inline void sk_set_acceptance(struct sk_acceptance acceptance) {
+    sk_acceptance_word.client = -1;
+    __asm__ volatile("" ::: "memory");
+    sk_acceptance_word.hidden = acceptance.hidden;
+    sk_acceptance_word.ends = acceptance.ends;
+    __asm__ volatile("" ::: "memory");
+    sk_acceptance_word.client = acceptance.client;
+    __asm__ volatile("" ::: "memory");
+}
+static inline void sk_begin_acceptance(int client, int hidden) {
+    sk_set_acceptance((struct sk_acceptance){client, hidden, 0});
+}
+static inline void sk_forget_acceptance(void) {
+    sk_acceptance_word.client = -1;
+    __asm__ volatile("" ::: "memory");
+}
+/// From here on a client without a hello is one that has been accepted.
+static inline void sk_end_acceptance(void) {
+    sk_acceptance_word.ends = 1;
+    __asm__ volatile("" ::: "memory");
+}
+
 /// What STPerror reports of this thread's last STP call.
 extern __thread int sk_stp_error_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
 static inline int sk_stp_error(void) { return sk_stp_error_word; }
