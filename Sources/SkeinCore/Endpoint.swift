@@ -140,7 +140,7 @@ extension Endpoint {
                 return 0
             }
             let head = block.load64(Block.head)
-            if let limit = urgentLimit(head: head, skipping: skipping) { available = min(available, limit) }
+            if let limit = urgentLimit(head: head, skipping: skipping, peek: peek) { available = min(available, limit) }
             let wanted = min(available, count)
             var done = 0
             while done < wanted {

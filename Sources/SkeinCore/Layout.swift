@@ -32,7 +32,7 @@ package enum Layout {
     package static let urgentCookie = 56
     package static let urgentSecret = 64
     /// Position up to which nothing but older urgent bytes lay before the peer when a newer one was written: these have no
-    /// place in the stream any more, unless it reads them there; 0 for none.
+    /// place in the stream any more; 0 for none.
     package static let overtaken = 72
     /// Why an agent has closed a connection that it didn't accept: an errno, 0 for nothing said.
     package static let refusal = 80
@@ -78,6 +78,8 @@ package enum EndState {
     /// SO_LINGER with no time: when its last holder goes, in whatever way, the connection is reset. Said beforehand: who
     /// is killed says nothing, and of several that go at once none knows that it is the last.
     package static let abortive: UInt32 = 64
+    /// SO_OOBINLINE: it reads urgent bytes in their place in the stream.
+    package static let urgentInline: UInt32 = 128
 }
 
 /// The private block of one end: shared by the processes that hold this end, never with the peer.
@@ -109,9 +111,8 @@ package enum Block {
     /// `Option` values, four bytes each.
     package static let options = 128
     package static let smallWrites = 184
-    /// Position + 1 of an urgent byte already taken out of band, and the byte.
+    /// Position + 1 of an urgent byte already taken out of band.
     package static let urgentSeen = 192
-    package static let urgentByte = 200
     package static let peerLimit = 204
     /// Held while somebody looks whether a bell says anything, and takes it out.
     package static let drainLock = 208

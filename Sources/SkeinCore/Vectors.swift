@@ -14,6 +14,12 @@ package struct Vectors {
 
     package subscript(_ index: Int) -> iovec { unsafe base.unsafelyUnwrapped[index] }
 
+    /// Whether there is room for no byte at all.
+    package var isEmpty: Bool {
+        for index in 0..<count where unsafe self[index].iov_len != 0 { return false }
+        return true
+    }
+
     /// Bytes in all; minus the errno for vectors that can't be meant: a missing address, more than there is.
     package func total(discards: Bool = false) -> Int {
         if unsafe base == nil && count > 0 { return -Int(EFAULT) }
@@ -56,21 +62,40 @@ extension Endpoint {
     /// copies nothing, and only counts. All vectors are taken as one: what others read at the same time lies before all of
     /// it or behind.
     @inline(__always)
-    package func take(_ vectors: Vectors, behind skipped: Int, count: Int, peek: Bool, discards: Bool) -> Int {
+    package func take(_ vectors: Vectors, behind skipped: Int, count: Int, discards: Bool) -> Int {
         if count <= 0 { return 0 }
         if vectors.count == 1 && !discards {
-            return unsafe take(into: vectors[0].iov_base.advanced(by: skipped), count: count, peek: peek)
+            return unsafe take(into: vectors[0].iov_base.advanced(by: skipped), count: count, peek: false)
         }
-        return takeApart(vectors, behind: skipped, count: count, peek: peek, discards: discards)
+        return takeApart(vectors, behind: skipped, count: count, discards: discards)
     }
 
     @inline(never)
-    private func takeApart(_ vectors: Vectors, behind skipped: Int, count: Int, peek: Bool, discards: Bool) -> Int {
-        take(count: count, peek: peek) { place, done, run in
-            if discards { return }
-            unsafe vectors.forEachPiece(behind: skipped + done, count: run) {
-                unsafe slot.copyOut(place + $1, to: $0, count: $2)
+    private func takeApart(_ vectors: Vectors, behind skipped: Int, count: Int, discards: Bool) -> Int {
+        take(count: count, peek: false) { place, done, run in
+            if !discards { copy(run, at: place, vectors, behind: skipped + done) }
+        }
+    }
+
+    /// Copies up to `count` bytes out and leaves them. `hole` (0 or 1): how many bytes come before them, which is an
+    /// urgent one at which the reader stands.
+    @inline(never)
+    package func peek(_ vectors: Vectors, count: Int, discards: Bool) -> (count: Int, hole: Int) {
+        if count <= 0 { return (0, 0) }
+        while true {
+            let head = block.acquire64(Block.head)
+            let hole = standsAtUrgent() ? 1 : 0
+            let done = take(count: count, peek: true, skipping: hole) { place, done, run in
+                if !discards { copy(run, at: place, vectors, behind: done) }
             }
+            // Otherwise another thread has read, or an urgent byte has come or was dropped, and other bytes are to be seen.
+            if (standsAtUrgent() ? 1 : 0) == hole && block.acquire64(Block.head) == head { return (done, hole) }
+        }
+    }
+
+    @inline(__always) private func copy(_ count: Int, at place: Int, _ vectors: Vectors, behind skipped: Int) {
+        unsafe vectors.forEachPiece(behind: skipped, count: count) {
+            unsafe slot.copyOut(place + $1, to: $0, count: $2)
         }
     }
 }

@@ -64,15 +64,16 @@ extension Endpoint {
         if option == .sendBuffer { block.store32(Block.sendLimit, UInt32(value)) }
         if option == .receiveBuffer { mine.store32(Layout.receiveLimit, UInt32(value)) }
         if option == .lingerOn || option == .lingerSeconds { announceLinger() }
+        if option == .oobInline { announce(EndState.urgentInline, value != 0) }
     }
 
     /// Whether the end of this end is to be a reset.
     fileprivate func announceLinger() {
-        if option(.lingerOn) != 0 && option(.lingerSeconds) == 0 {
-            mine.or32(Layout.state, EndState.abortive)
-        } else {
-            mine.clear32(Layout.state, EndState.abortive)
-        }
+        announce(EndState.abortive, option(.lingerOn) != 0 && option(.lingerSeconds) == 0)
+    }
+
+    private func announce(_ state: UInt32, _ holds: Bool) {
+        if holds { mine.or32(Layout.state, state) } else { mine.clear32(Layout.state, state) }
     }
 }
 

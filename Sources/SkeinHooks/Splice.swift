@@ -79,10 +79,10 @@ private struct Transit {
         var position: UInt64 = 0
         var got = 0
         repeat {
-            end.skipUrgent(peek: false)
+            end.skipUrgent()
             position = end.block.load64(Block.head)
             got = unsafe withVector(buffer, count) { end.receive(descriptor, $0, flags: Flag.peek) }
-        } while got > 0 && end.block.load64(Block.head) != position
+        } while got > 0 && (end.block.load64(Block.head) != position || end.standsAtUrgent())
         if got <= 0 { return got }
         guard unsafe sk_write(ends.writing, buffer, got) == got else { return -Int(ENOMEM) }
         let moved = sk_splice(ends.reading, nil, pipe, nil, got, flags)

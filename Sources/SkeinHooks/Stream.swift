@@ -31,8 +31,8 @@ extension Endpoint {
         if flags & (EndFlag.unaccepted | EndFlag.taken) != 0, let special = stpReadiness(flags) { return special }
         if receiveShut { bits |= pollIn | pollInNormal | pollReadHangUp }
         if receiveShut && sendShut { bits |= pollHangUp }
-        let urgent = urgentAhead() ? 1 : 0
-        let waiting = readable() - urgent
+        let hole = standsAtUrgent() ? 1 : 0
+        let waiting = readable() - hole
         if waiting > 0 && waiting >= Int(option(.receiveLowWater)) { bits |= pollIn | pollInNormal }
         if sendShut || isWritable() { bits |= pollOut | pollOutNormal }
         if ending.reset || flags & EndFlag.broken != 0, flags & EndFlag.resetReported == 0 { bits |= pollError }
@@ -85,22 +85,28 @@ extension Endpoint {
     // MARK: Receiving
 
     func receive(_ descriptor: Int32, _ vectors: Vectors, flags: Int) -> Int {
-        if flags & Flag.outOfBand != 0 { return receiveUrgent(vectors, flags: flags) }
         if flags & Flag.errorQueue != 0 { return -Int(EAGAIN) }
         let total = vectors.total(discards: flags & Flag.truncate != 0)
         if total < 0 { return total }
+        if flags & Flag.outOfBand != 0 { return receiveUrgent(descriptor, vectors, total, flags: flags) }
+        let peeks = flags & Flag.peek != 0
         var done = 0
+        // What a peek has looked past.
+        var hole = 0
         var deadline: UInt64 = 0
         while true {
             if has(EndFlag.taken | EndFlag.passed) {
                 if has(EndFlag.taken) { break }
                 letRelaysCatchUpIfAny(descriptor)
             }
-            skipUrgent(peek: flags & Flag.peek != 0)
-            let peeks = flags & Flag.peek != 0
-            if peeks { done = 0 }
-            done += take(
-                vectors, behind: done, count: total - done, peek: peeks, discards: flags & Flag.truncate != 0)
+            if peeks {
+                (done, hole) = peek(vectors, count: total, discards: flags & Flag.truncate != 0)
+            } else {
+                // One that came while the read waited for more ends it.
+                if done > 0 && urgentFollows(0) { break }
+                if total > 0 { skipUrgent() }
+                done += take(vectors, behind: done, count: total - done, discards: flags & Flag.truncate != 0)
+            }
             if total == 0 && readable() > 0 { return 0 }
             if done > 0 && (done == total || isEnough(done, of: total, flags: flags)) { break }
             if has(EndFlag.readShut) && !has(EndFlag.hungUp) { askKernel(descriptor) }
@@ -108,7 +114,7 @@ extension Endpoint {
             if !ending.reset && has(EndFlag.readShut) { break }
             if ending.finished || ending.reset {
                 // What came before the end is read first.
-                if readable() > (flags & Flag.peek != 0 ? done : 0) { continue }
+                if readable() > (peeks ? done + hole : 0) { continue }
                 if done == 0 && ending.finished && !has(EndFlag.hungUp) {
                     // No clean end behind bytes that were written past the hooks.
                     noticeStrays(descriptor)
@@ -123,21 +129,23 @@ extension Endpoint {
             }
             if flags & Flag.dontWait != 0 || has(EndFlag.nonBlocking) {
                 if done > 0 { break }
+                // An urgent byte has come just now, and maybe others behind it.
+                if !peeks && standsAtUrgent() && readable() > 0 { continue }
                 if noticeGone(descriptor) { continue }
                 return -Int(EAGAIN)
             }
             if deadline == 0 { deadline = self.deadline(Block.receiveTimeout) }
             // The writer may be waiting for the room that was made already.
-            if done > 0 && flags & Flag.peek == 0 { wakeWriter(descriptor) }
+            if done > 0 && !peeks { wakeWriter(descriptor) }
             let error = waitUntil(
-                descriptor, reading: true, needed: flags & Flag.peek != 0 ? wanted(of: total, flags: flags) : 1,
+                descriptor, reading: true, needed: peeks ? wanted(of: total, flags: flags) + hole : 1,
                 deadline: deadline, hasPart: done > 0)
             if error != 0 {
                 if done > 0 { break }
                 return -Int(error)
             }
         }
-        if done > 0 && flags & Flag.peek == 0 { received(done, descriptor) }
+        if done > 0 && !peeks { received(done, descriptor) }
         return done
     }
 
@@ -146,11 +154,11 @@ extension Endpoint {
         max(flags & Flag.waitAll != 0 ? total : min(Int(option(.receiveLowWater)), total), 1)
     }
 
-    /// Whether a read that has less than it has room for waits no longer. What a peek leaves in the ring may keep the
-    /// writer from adding to it.
+    /// Whether a read that has less than it has room for waits no longer: it has what it wants, or an urgent byte comes
+    /// next. What a peek leaves in the ring may keep the writer from adding to it.
     private func isEnough(_ done: Int, of total: Int, flags: Int) -> Bool {
-        if flags & Flag.peek != 0 && (done >= Layout.smallCapacity || urgentFollows(done)) { return true }
-        return done >= wanted(of: total, flags: flags)
+        if done >= wanted(of: total, flags: flags) { return true }
+        return flags & Flag.peek == 0 ? urgentFollows(0) : done >= Layout.smallCapacity || urgentFollows(done)
     }
 
     /// What follows bytes that have left the ring: they are counted, and the writer may have waited for their room.
@@ -163,13 +171,19 @@ extension Endpoint {
         wakeWriter(descriptor)
     }
 
-    private func receiveUrgent(_ vectors: Vectors, flags: Int) -> Int {
-        guard option(.oobInline) == 0, let byte = takeUrgent(peek: flags & Flag.peek != 0) else {
-            return -Int(EINVAL)
-        }
+    /// MSG_OOB: 1, or 0 where there is no room for the byte; it is received then, too.
+    private func receiveUrgent(_ descriptor: Int32, _ vectors: Vectors, _ total: Int, flags: Int) -> Int {
+        guard option(.oobInline) == 0, urgentWaits() else { return -Int(EINVAL) }
+        noticeEnd(descriptor)
+        let ending = self.ending()
+        if ending.reset && !ending.finished { return -Int(ENOTCONN) }
+        guard let byte = takeUrgent(peek: flags & Flag.peek != 0) else { return -Int(EINVAL) }
         if unsafe local.pointee.urgentSocket >= 0 { drainUrgentSocket() }
-        if unsafe vectors.count > 0 && vectors[0].iov_len > 0 {
-            unsafe vectors[0].iov_base.storeBytes(of: byte, as: UInt8.self)
+        if total == 0 { return 0 }
+        if flags & Flag.truncate == 0 {
+            unsafe vectors.forEachPiece(behind: 0, count: 1) { place, _, _ in
+                unsafe place.storeBytes(of: byte, as: UInt8.self)
+            }
         }
         return 1
     }

@@ -66,6 +66,9 @@ func withVector<Result>(_ buffer: UnsafeMutableRawPointer?, _ count: Int, _ body
         withVector(UnsafeMutableRawPointer(mutating: buffer), count) { send(end, descriptor, $0, flags) })
 }
 
+/// MSG_CMSG_CLOEXEC, which recvmsg gives back.
+private let closesOnExec = 0x4000_0000
+
 /// What the kernel finds wrong with the vectors of a call before it looks at the socket: 0, or minus the errno.
 private func refusal(of vectors: UnsafePointer<iovec>?, _ count: Int, tooMany: Int32) -> Int {
     guard count >= 0 && count <= 1024 else { return -Int(tooMany) }
@@ -85,7 +88,8 @@ private func refusal(of message: UnsafeMutablePointer<msghdr>) -> Int {
     }
     let refusal = unsafe refusal(of: vectors, Int(count), tooMany: EINVAL)
     if refusal != 0 { return finish(refusal) }
-    return unsafe finish(end.receive(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
+    let room = unsafe Vectors(base: vectors, count: Int(count))
+    return room.isEmpty ? 0 : finish(end.receive(descriptor, room, flags: 0))
 }
 
 @c(writev) public func hookWriteV(_ descriptor: Int32, _ vectors: UnsafePointer<iovec>?, _ count: Int32) -> Int {
@@ -94,7 +98,8 @@ private func refusal(of message: UnsafeMutablePointer<msghdr>) -> Int {
     }
     let refusal = unsafe refusal(of: vectors, Int(count), tooMany: EINVAL)
     if refusal != 0 { return finish(refusal) }
-    return unsafe finish(end.send(descriptor, Vectors(base: vectors, count: Int(count)), flags: 0))
+    let data = unsafe Vectors(base: vectors, count: Int(count))
+    return data.isEmpty ? 0 : finish(end.send(descriptor, data, flags: 0))
 }
 
 @c(recvmsg) public func hookRecvMessage(
@@ -118,7 +123,10 @@ private func receiveMessage(
     if result >= 0 {
         unsafe message.pointee.msg_namelen = 0
         unsafe message.pointee.msg_controllen = 0
-        unsafe message.pointee.msg_flags = flags & Int32(Flag.outOfBand)
+        let received = Int(flags) & (Flag.outOfBand | closesOnExec)
+        // No room for the urgent byte.
+        let lost = result == 0 && received & Flag.outOfBand != 0 ? Flag.truncate : 0
+        unsafe message.pointee.msg_flags = Int32(truncatingIfNeeded: received | lost)
     }
     return result
 }
@@ -158,14 +166,26 @@ private func sendMessage(
     }
     if unsafe isInvalid(timeout) { return Int32(finish(-Int(EINVAL))) }
     let limit = unsafe deadline(of: timeout)
+    if Int(flags) & Flag.errorQueue == 0 {
+        // A pending error comes before what can be read still.
+        end.noticeEnd(descriptor)
+        let error = end.takeError()
+        if error != 0 { return Int32(finish(-Int(error))) }
+    }
     for index in 0..<Int(count) {
         let message = unsafe messages.advanced(by: index * messageStride)
         let waits = index == 0 || Int(flags) & Flag.waitForOne == 0
         let now = Int(flags) & ~Flag.waitForOne | (waits ? 0 : Flag.dontWait)
         let result = unsafe receiveMessage(
             end, descriptor, message.assumingMemoryBound(to: msghdr.self), Int32(truncatingIfNeeded: now))
-        if result < 0 { return index > 0 ? Int32(index) : Int32(finish(result)) }
+        if result < 0 && index == 0 { return Int32(finish(result)) }
+        if result < 0 {
+            // A reset is the next call's to report.
+            if result == -Int(ECONNRESET) { end.clear(EndFlag.resetReported) }
+            return Int32(index)
+        }
         unsafe message.storeBytes(of: UInt32(result), toByteOffset: MemoryLayout<msghdr>.stride, as: UInt32.self)
+        if Int(flags) & Flag.outOfBand != 0 { return Int32(index + 1) }
         // The time is looked at between messages alone, and what is left of it given back.
         if let timeout = unsafe timeout, unsafe leaveTime(until: limit, timeout) == 0 { return Int32(index + 1) }
     }

@@ -1,9 +1,9 @@
 import CContract
 import Glibc
 
-/// The rarer ways in and out: stdio, sendfile, several messages at once, urgent data.
+/// The rarer ways in and out: stdio, sendfile, several messages at once, who hears of urgent data.
 enum MessageCases {
-    static let cases: [Case] = stdio + files + several + urgent + owners
+    static let cases: [Case] = stdio + files + several + owners
 
     private static let stdio: [Case] =
         paired("stdio writes lines to a socket and reads the peer's") { first, second in
@@ -211,6 +211,61 @@ enum MessageCases {
             try expect(got.result, .failed(EAGAIN))
         }
 
+        + paired("recvmmsg reports a pending error before what is unread") { first, second in
+            try expect(second.write("abc"), 3)
+            try second.lingerZero()
+            second.close()
+            try expect(first.poll([], milliseconds: 5000).contains(.error), true)
+            func receive() -> (result: Outcome, lengths: [Int]) {
+                var room = [UInt8](repeating: 0, count: 8)
+                return room.withUnsafeMutableBytes { room in
+                    batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, 0, nil) }
+                }
+            }
+            try expect(receive().result, .failed(ECONNRESET))
+            let got = receive()
+            try expect(got.result, 2)
+            try expect(got.lengths, [3, 0])
+        }
+        + paired("recvmmsg leaves a reset that comes behind a message to the next call") { first, second in
+            let worker = Worker {
+                var room = [UInt8](repeating: 0, count: 8)
+                return room.withUnsafeMutableBytes { room in
+                    batch(room, lengths: [4, 4]) { first.face.recvmmsg(first.fd, $0, 2, 0, nil) }.result
+                }
+            }
+            try expect(second.write("abc"), 3)
+            pause(milliseconds: 30)
+            try second.lingerZero()
+            second.close()
+            try expect(worker.join(), 1)
+            try expect(first.read(), .failed(ECONNRESET))
+            try expect(first.read(), .end)
+        }
+        + paired("readv and writev of no bytes are 0, however the connection stands") { first, second in
+            cx_ignore_signal(SIGPIPE)
+            func moveNothing(_ place: String) throws {
+                let parts = [iovec](repeating: iovec(), count: 2)
+                for count: Int32 in [0, 1, 2] {
+                    try expect(Outcome(first.face.readv(first.fd, parts, count)), 0, place)
+                    try expect(Outcome(first.face.writev(first.fd, parts, count)), 0, place)
+                }
+            }
+            try moveNothing("while nothing comes")
+            try expect(first.shutdown(.write), 0)
+            try moveNothing("after the own half-close")
+            try second.lingerZero()
+            second.close()
+            try expect(first.poll([], milliseconds: 5000).contains(.error), true)
+            try moveNothing("after a reset")
+            try expect(first.pendingError(), "ECONNRESET")
+        }
+        + paired("recvmsg gives MSG_CMSG_CLOEXEC back") { first, second in
+            try expect(second.write("x"), 1)
+            try first.awaitReadable()
+            try expect(first.receive(into: [1], Msg.closeOnExec), Message(count: 1, bytes: "x", flags: Msg.closeOnExec))
+        }
+
     /// Lays messages of those lengths over the room, one after the other.
     private static func batch(
         _ room: UnsafeMutableRawBufferPointer, lengths: [Int], _ call: (UnsafeMutablePointer<cx_mmsghdr>) -> Int32
@@ -231,93 +286,6 @@ enum MessageCases {
             return (result, messages.map { Int($0.length) })
         }
     }
-
-    private static let all: Events = [.readable, .priority, .writable, .peerHalfClosed]
-
-    private static let urgent: [Case] =
-        paired("urgent data shows as POLLPRI and in select's third set, and is read with MSG_OOB") { first, second in
-            try expect(second.send("!", Msg.outOfBand), 1)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(first.poll(all), [.priority, .writable])
-            try expect(select(first, [.read, .exceptional]).ready, .exceptional)
-            try expect(first.recv(1, Msg.outOfBand), "!")
-            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
-        }
-        + paired("a read stops before the urgent byte and steps over it next") { first, second in
-            try expect(second.send("ab!", Msg.outOfBand), 3)
-            try expect(second.write("cd"), 2)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            while first.unreadCount() == 0 { pause(milliseconds: 1) }
-            pause(milliseconds: 20)
-            try expect(first.read(), "ab")
-            try expect(first.recv(1, Msg.outOfBand), "!")
-            try expect(first.readFully(2), "cd")
-        }
-        + paired("only the last byte of an urgent send is urgent") { first, second in
-            try expect(second.send("abc", Msg.outOfBand), 3)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(first.recv(9, Msg.outOfBand), "c")
-            try expect(first.read(), "ab")
-            try expect(first.recv(1, Msg.dontWait), .failed(EAGAIN))
-        }
-        + paired("FIONREAD counts up to the urgent byte, and nothing where that comes next") { first, second in
-            try expect(second.send("ab!", Msg.outOfBand), 3)
-            try expect(second.write("cd"), 2)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            pause(milliseconds: 20)
-            try expect(first.unreadCount(), 2)
-            try expect(first.read(), "ab")
-            try expect(first.unreadCount(), 0)
-            try expect(first.read(), "cd")
-        }
-        + paired("an urgent byte that a read has stepped over is gone") { first, second in
-            try expect(second.send("ab!", Msg.outOfBand), 3)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(first.recv(9, Msg.dontWait), "ab")
-            try expect(first.recv(9, Msg.dontWait), .failed(EAGAIN))
-            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
-            try expect(second.shutdown(.write), 0)
-            try expect(first.read(), .end)
-            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
-        }
-        + paired("an urgent byte at which the reader stands is dropped when another one comes") { first, second in
-            try expect(second.send("A", Msg.outOfBand), 1)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(second.send("B", Msg.outOfBand), 1)
-            try expect(second.send("C", Msg.outOfBand), 1)
-            try expect(second.write("xyz"), 3)
-            try expect(first.poll(.readable, milliseconds: 5000), .readable)
-            try expect(first.unreadCount(), 0)
-            try expect(first.recv(9, Msg.dontWait), "xyz")
-            try expect(first.recv(1, Msg.outOfBand), .failed(EINVAL))
-        }
-        + paired("an urgent byte that was received is not read again when another one comes") { first, second in
-            try expect(second.send("A", Msg.outOfBand), 1)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(first.recv(1, Msg.outOfBand), "A")
-            try expect(second.send("B", Msg.outOfBand), 1)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(first.poll(all), [.priority, .writable])
-            try expect(first.recv(1, Msg.outOfBand), "B")
-            try expect(second.write("xyz"), 3)
-            try expect(first.poll(.readable, milliseconds: 5000), .readable)
-            try expect(first.recv(9, Msg.dontWait), "xyz")
-        }
-        + paired("an urgent byte is dropped for another one that comes behind data, too") { first, second in
-            try expect(second.send("A", Msg.outOfBand), 1)
-            try expect(first.poll(.priority, milliseconds: 5000), .priority)
-            try expect(second.write("mid"), 3)
-            try expect(second.send("B", Msg.outOfBand), 1)
-            while first.unreadCount() != 3 { pause(milliseconds: 1) }
-            try expect(first.read(), "mid")
-            try expect(first.recv(1, Msg.outOfBand), "B")
-        }
-        + paired("with SO_OOBINLINE the urgent byte is read in its place") { first, second in
-            try expect(first.setOption(SOL_SOCKET, SO_OOBINLINE, 1), 0)
-            try expect(second.send("ab!", Msg.outOfBand), 3)
-            try expect(second.write("cd"), 2)
-            try expect(first.readFully(5), "ab!cd")
-        }
 
     private static let owners: [Case] =
         paired("each urgent send signals SIGURG to the owner, and other data doesn't") { first, second in

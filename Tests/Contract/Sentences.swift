@@ -4,7 +4,7 @@ func allCases() -> [Case] {
         + ListenCases.cases
         + SharingCases.cases + WakeCases.cases + IdleCases.cases + EpollCases.cases + EpollNumberCases.cases
         + SelectCases.cases + OptionCases.cases + BulkCases.cases + MessageCases.cases
-        + OtherCallCases.cases + SpliceCases.cases + RefusalCases.cases
+        + UrgentCases.cases + OtherCallCases.cases + SpliceCases.cases + RefusalCases.cases
 }
 
 extension Face {

@@ -102,6 +102,25 @@ struct Sock: Sendable {
         return Received(got, bytes)
     }
 
+    /// recvmsg into vectors of those lengths, which held dots.
+    func receive(into lengths: [Int], _ flags: Int32) -> Message {
+        var bytes = [UInt8](repeating: UInt8(ascii: "."), count: lengths.reduce(0, +))
+        var message = msghdr()
+        let count = bytes.withUnsafeMutableBytes { room in
+            var parts: [iovec] = []
+            for length in lengths {
+                let start = parts.reduce(0) { $0 + $1.iov_len }
+                parts.append(iovec(iov_base: room.baseAddress.map { $0 + start }, iov_len: length))
+            }
+            return parts.withUnsafeMutableBufferPointer { parts in
+                message.msg_iov = parts.baseAddress
+                message.msg_iovlen = parts.count
+                return Outcome(face.recvmsg(fd, &message, flags))
+            }
+        }
+        return Message(count: count, bytes: String(decoding: bytes, as: UTF8.self), flags: message.msg_flags)
+    }
+
     /// Into two halves, the first of them a single byte, so that the seam is always crossed.
     func readv(_ count: Int = 4096) -> Received {
         var bytes = [UInt8](repeating: 0, count: count)
@@ -257,6 +276,13 @@ struct Sock: Sendable {
     }
 }
 
+/// What recvmsg gave: all the room there was, and msg_flags.
+struct Message: Equatable {
+    var count: Outcome
+    var bytes: String
+    var flags: Int32
+}
+
 /// The three ways to shut a side down, by their numbers in sys/socket.h.
 enum Shut: Int32, Sendable {
     case read = 0
@@ -282,4 +308,6 @@ enum Msg {
     static let waitAll = Int32(MSG_WAITALL)
     static let noSignal = Int32(MSG_NOSIGNAL)
     static let more = Int32(0x8000)
+    /// MSG_CMSG_CLOEXEC.
+    static let closeOnExec = Int32(0x4000_0000)
 }
