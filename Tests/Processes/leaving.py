@@ -5,11 +5,12 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-from cases import WATCHDOG, case, connect, echoes, exactly, expect, in_memory
+from cases import NOT_HERE, WATCHDOG, built, case, connect, echoes, exactly, expect, in_memory, not_here
 from hellos import SlowClient
 
 
@@ -334,3 +335,12 @@ def handler():
         listener.accept()[0].close()
     signal.setitimer(signal.ITIMER_REAL, 0)
     expect(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
+
+@case("a worker that a signal handler ends after any call of its accept leaves the client to another worker")
+def ended():
+    with tempfile.TemporaryDirectory() as folder:
+        ran = subprocess.run([built(folder, "ending")], capture_output=True, text=True, timeout=WATCHDOG)
+    if ran.returncode == NOT_HERE:
+        not_here("no process may be traced")
+    expect((ran.returncode, ran.stdout, ran.stderr), (0, "served\n", ""))
