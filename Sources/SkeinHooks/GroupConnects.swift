@@ -4,7 +4,8 @@ import CSystem
 
 /// Where a connect goes.
 struct Route {
-    enum Way {
+    // With numbers: an enumeration without them brings hashing, and that a newer C library.
+    enum Way: UInt8 {
         /// To a listener of this host, which TCP would reach too.
         case here
         /// To one by this host's address in its group, which memory alone reaches.
