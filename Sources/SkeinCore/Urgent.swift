@@ -29,7 +29,8 @@ extension Endpoint {
     private func dropOvertaken() {
         let overtaken = peer.acquire64(Layout.overtaken)
         let head = block.load64(Block.head)
-        if overtaken > head { _ = skip(Int(truncatingIfNeeded: overtaken &- head), from: head) }
+        guard overtaken > head, overtaken &- head <= UInt64(readable()) else { return }
+        _ = skip(Int(overtaken &- head), from: head)
     }
 
     /// Whether the next byte to read is the urgent one, and isn't to be read there.

@@ -78,11 +78,11 @@ private func step(_ end: Endpoint, _ pair: (Int32, Int32), _ input: inout Input)
     case 4...6:
         let size = Int(input.byte()) * 11
         require(end.put(from: &bytes, count: size, urgent: peeks) <= size, "no more is put than there is")
-    case 7: end.skipUrgent(peek: peeks)
+    case 7: end.skipUrgent()
     case 8, 9: _ = end.takeUrgent(peek: peeks)
     case 10: require((0...2 << 20).contains(end.unsent()), "unsent")
     case 11: require((0...2 << 20).contains(end.writable()), "writable")
-    case 12: _ = (end.atMark(), end.urgentAhead(), end.urgentWaits(), end.urgentFollows(3), end.isWritable())
+    case 12: _ = (end.atMark(), end.standsAtUrgent(), end.urgentWaits(), end.urgentFollows(3), end.isWritable())
     case 13: end.wakeAll(pair.1)
     case 14: _ = end.drain(pair.1, for: .reading, own: [], isReady: { end.isWritable() })
     default: end.noticeEnd(pair.1)
