@@ -93,7 +93,8 @@ def many(folder, count):
     again.expect("connected")
     again.ask()
     again.expect("exchanged")
-    assert server.holds()[0] <= descriptors + 1, f"{descriptors} descriptors at first, {server.holds()[0]} the next time"
+    # A client that finds the queue full leaves places unused for a while, and so needs a few pools more.
+    assert server.holds()[0] <= descriptors + 16, f"{descriptors} descriptors at first, {server.holds()[0]} the next time"
     again.end()
     server.end()
     return f"{count} connections of one server work, and take {each:.1f} KiB each with small messages"
