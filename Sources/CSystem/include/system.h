@@ -467,7 +467,6 @@ static inline int sk_move_on(uint64_t *word, uint64_t from, uint64_t to) {
 
 /// The number of the process whose thread has lent its memory to a child by vfork, and waits for it; it may have gone on since.
 extern __thread int sk_lender_word __attribute__((visibility("hidden"), tls_model("initial-exec")));
-static inline void sk_lend_memory(void) { sk_lender_word = (int)sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 static inline void sk_return_memory(void) { sk_lender_word = 0; }
 /// Whether this process is such a child.
 static inline int sk_borrows_memory(void) {
@@ -475,6 +474,10 @@ static inline int sk_borrows_memory(void) {
     if (sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0) != sk_lender_word) return 1;
     sk_lender_word = 0;
     return 0;
+}
+/// A child that itself lends on has nothing of its own: it stays its parent's.
+static inline void sk_lend_memory(void) {
+    if (!sk_borrows_memory()) sk_lender_word = (int)sk_syscall6(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
 /// The client that this thread is just accepting: its number, the hidden listener, and whether its hello is being taken out of
