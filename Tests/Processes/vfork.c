@@ -70,12 +70,39 @@ static const char *lent(const char *program) {
     return mark ? "lent" : "kept";
 }
 
+/* A child that lends the memory on, and then makes connections, leaves nothing of them at numbers that are its parent's. */
+static void lends_on(void) {
+    pid_t child = vfork();
+    if (child == 0) {
+        int client, server;
+        pid_t inner = vfork();
+        if (inner == 0) {
+            dup2(2, 3);
+            _exit(0);
+        }
+        check(inner > 0 && waitpid(inner, 0, 0) == inner, "inner child");
+        connected(&client, &server);
+        carries(client, server);
+        _exit(0);
+    }
+    int status;
+    check(child > 0 && waitpid(child, &status, 0) == child && status == 0, "child that lends on");
+    int files[4];
+    for (int index = 0; index < 4; index++) {
+        char byte;
+        files[index] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+        check(files[index] >= 0 && read(files[index], &byte, 1) == 1, "file at a number that was the child's");
+    }
+    for (int index = 0; index < 4; index++) close(files[index]);
+}
+
 int main(int count, char **arguments) {
     if (count > 1) return 0;
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = LIMIT;
     check(setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+    lends_on();
     printf("%s", lent(arguments[0]));
     int client, server;
     connected(&client, &server);
